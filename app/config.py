@@ -1,0 +1,117 @@
+"""Settings: environment variables `TAGBACK_…`, also read from `.env`."""
+
+import os
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Self
+
+import platformdirs
+from pydantic import (
+    AnyHttpUrl,
+    Field,
+    PostgresDsn,
+    SecretStr,
+    UrlConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.errors import TagbackError
+
+PREFIX = "TAGBACK_"
+X_BASE_URL = "https://api.x.com"
+
+DatabaseUrl = Annotated[
+    PostgresDsn, UrlConstraints(allowed_schemes=["postgresql", "postgres", "postgresql+asyncpg"])
+]
+
+
+class SettingsError(TagbackError):
+    code = "settings"
+
+
+def _default_data_dir() -> Path:
+    # PostgreSQL refuses to run as root, so root's embedded server runs as a user of its own, who
+    # must reach the folder: /root would have to be opened for that.
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        return Path("/var/lib/tagback")
+    return Path(platformdirs.user_data_dir("tagback"))
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore")
+
+    # where things are
+    database_url: DatabaseUrl | None = None
+    database_owner_url: DatabaseUrl | None = None
+    data_dir: Path = Field(default_factory=_default_data_dir)
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65_535)
+    test_clock: bool = False
+
+    # the programme
+    programme_name: str = "Tagback"
+    default_locale: str = "en"
+    default_coupon_valid_days: int = Field(default=30, ge=1, le=3_650)
+
+    # X
+    x_base_url: AnyHttpUrl = AnyHttpUrl(X_BASE_URL)
+    x_account_id: str | None = Field(default=None, pattern=r"^\d{1,20}$")
+    x_handle: str | None = Field(default=None, pattern=r"^\w{1,15}$")
+    x_app_token: SecretStr | None = None
+    x_user_token: SecretStr | None = None
+    x_consumer_secret: SecretStr | None = None
+    x_reply_needs_mention: bool = True
+    x_price_post_read_microusd: int = Field(default=5_000, ge=0)
+    x_price_summoned_reply_microusd: int = Field(default=10_000, ge=0)
+    x_replies_per_window: int = Field(default=100, ge=1)
+    x_replies_window_seconds: int = Field(default=900, ge=1)
+
+    # what a post must be like
+    author_age_days_min: int = Field(default=0, ge=0)
+    author_followers_min: int = Field(default=0, ge=0)
+    author_default_picture_refused: bool = False
+    offers_per_post_max: int = Field(default=2, ge=1)
+    coupons_per_member_max: int | None = Field(default=None, ge=1)
+    coupons_per_member_days: int = Field(default=30, ge=1)
+
+    # replies
+    reply_age_hours_max: int = Field(default=24, ge=1)
+    invitation_days: int = Field(default=30, ge=1)
+    reply_lease_seconds: int = Field(default=60, ge=5)
+    replies_in_flight_max: int = Field(default=16, ge=1)
+
+    # bounds
+    batch_posts_max: int = Field(default=1_000, ge=1, le=10_000)
+    webhook_wait_seconds: float = Field(default=5.0, gt=0)
+    body_bytes_max: int = Field(default=16 * 1024 * 1024, ge=1_024)
+    pool_size: int = Field(default=10, ge=2)
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.test_clock and str(self.x_base_url).rstrip("/") == X_BASE_URL:
+            raise ValueError("TAGBACK_TEST_CLOCK moves time and is refused with X's own base URL")
+        return self
+
+    @property
+    def coupons_per_member_window(self) -> timedelta:
+        return timedelta(days=self.coupons_per_member_days)
+
+    @property
+    def reply_age_max(self) -> timedelta:
+        return timedelta(hours=self.reply_age_hours_max)
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """Raises SettingsError naming each variable that is malformed; never its value."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = []
+        for found in error.errors(include_url=False, include_input=False, include_context=False):
+            name = PREFIX + "_".join(str(part) for part in found["loc"]).upper()
+            problems.append(f"{name}: {found['msg']}" if found["loc"] else found["msg"])
+        raise SettingsError("settings: " + "; ".join(problems)) from None

@@ -1,0 +1,58 @@
+from datetime import date, datetime
+from uuid import UUID
+
+from sqlalchemy import ForeignKey, Index, Integer, SmallInteger
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.kit.db import Base
+
+
+class Sale(Base):
+    """One redemption as an analyst sees it, from the reach of the post to the reward."""
+
+    __tablename__ = "sales"
+    __table_args__ = (Index("ix_sales_partner_id", "partner_id", "purchased_at"),)
+
+    redemption_id: Mapped[UUID] = mapped_column(
+        ForeignKey("redemptions.id", ondelete="RESTRICT"), primary_key=True
+    )
+    offer_id: Mapped[UUID] = mapped_column(ForeignKey("offers.id", ondelete="RESTRICT"))
+    partner_id: Mapped[UUID] = mapped_column(ForeignKey("partners.id", ondelete="RESTRICT"))
+    buyer: Mapped[str]  # a pseudonym that means nothing to another partner
+    network: Mapped[str]
+    hashtag: Mapped[str]
+    reach: Mapped[int | None] = mapped_column(Integer)
+    posted_at: Mapped[datetime]
+    purchased_at: Mapped[datetime]
+    channel: Mapped[str]
+    customer_kind: Mapped[str]
+    country: Mapped[str]
+    state: Mapped[str]
+    currency: Mapped[str]
+    spend_minor: Mapped[int]
+    reward_minor: Mapped[int]
+    refunded_minor: Mapped[int]
+
+
+class SalesDay(Base):
+    """The daily rollup of `sales`. The time from post to purchase is a dimension, in buckets that
+    double from an hour: medians and 90th percentiles come from the counts, and counts add up.
+    """
+
+    __tablename__ = "sales_days"
+    __table_args__ = (Index("ix_sales_days_partner_id", "partner_id", "day"),)
+
+    offer_id: Mapped[UUID] = mapped_column(primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    hashtag: Mapped[str] = mapped_column(primary_key=True)
+    network: Mapped[str] = mapped_column(primary_key=True)
+    channel: Mapped[str] = mapped_column(primary_key=True)
+    customer_kind: Mapped[str] = mapped_column(primary_key=True)
+    country: Mapped[str] = mapped_column(primary_key=True)
+    currency: Mapped[str] = mapped_column(primary_key=True)
+    delay_bucket: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    partner_id: Mapped[UUID]
+    redemptions: Mapped[int]
+    sales_minor: Mapped[int]
+    reward_minor: Mapped[int]
+    refunded_minor: Mapped[int]

@@ -1,0 +1,99 @@
+"""The database as every context uses it: one metadata, one way to connect, one way to COPY."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from sqlalchemy import BigInteger, DateTime, MetaData, Text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+from sqlalchemy.orm import DeclarativeBase
+
+type_annotation_map = {
+    str: Text,
+    int: BigInteger,
+    datetime: DateTime(timezone=True),
+    UUID: postgresql.UUID(as_uuid=True),
+    dict[str, Any]: postgresql.JSONB,
+    list[str]: postgresql.ARRAY(Text),
+}
+
+Sessions = async_sessionmaker[AsyncSession]
+
+# What is raised, by SQLAlchemy or by the driver under it, when a step of work fails for want of the
+# database. A worker waits and tries again, whatever it is.
+DATABASE_AWAY = (OSError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+
+def is_connection_lost(error: BaseException | None) -> bool:
+    """Whether the database is away, rather than a statement wrong."""
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated or is_connection_lost(
+            error.orig.__cause__ if error.orig else None
+        )
+    lost = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)
+    return isinstance(error, (*lost, asyncpg.OperatorInterventionError))
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = type_annotation_map
+
+
+def make_engine(
+    url: str, *, role: str, pool_size: int = 10, statement_timeout_ms: int = 60_000
+) -> AsyncEngine:
+    """Connections that act as `role` whatever the login was, in UTC, and that cannot hold a
+    transaction open across a call to the outside for longer than 30 s.
+    """
+    return create_async_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=30,
+        hide_parameters=True,  # an error's text goes to logs, people's data does not
+        connect_args={
+            "server_settings": {
+                "role": role,
+                "application_name": "tagback",
+                "timezone": "UTC",
+                "jit": "off",
+                "statement_timeout": str(statement_timeout_ms),
+                "idle_in_transaction_session_timeout": "30000",
+            }
+        },
+    )
+
+
+def make_sessions(engine: AsyncEngine) -> Sessions:
+    return async_sessionmaker(engine, expire_on_commit=False)
+
+
+async def copy_rows(
+    session: AsyncSession, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
+) -> None:
+    """Binary COPY inside the session's transaction, which an earlier statement must have begun.
+
+    Raises asyncpg's own errors: the driver is called past SQLAlchemy.
+    """
+    if not rows:
+        return
+    connection = await (await session.connection()).get_raw_connection()
+    driver: Any = connection.driver_connection
+    await driver.copy_records_to_table(table, records=rows, columns=list(columns))

@@ -1,0 +1,55 @@
+"""What several contexts' fields must be like, whether they come by HTTP or in a file."""
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BeforeValidator,
+    StringConstraints,
+    ValidationError,
+)
+
+_DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d")
+
+
+def _looks_like_rfc_3339(value: object) -> object:
+    # pydantic would also take seconds since 1970, and guess the unit from the size.
+    if isinstance(value, str) and _DATE_TIME.match(value):
+        return value
+    raise ValueError("a time as in 2026-01-31T09:30:00Z")
+
+
+def _to_utc(value: datetime) -> datetime:
+    return value.astimezone(UTC)
+
+
+# PostgreSQL takes no NUL; other control characters are never meant.
+ShortText = Annotated[
+    str,
+    StringConstraints(
+        strip_whitespace=True, min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$"
+    ),
+]
+ExternalId = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[!-~]+$")]
+Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]  # ISO 3166-1 alpha-2
+Instant = Annotated[
+    AwareDatetime,
+    BeforeValidator(_looks_like_rfc_3339, json_schema_input_type=str),
+    AfterValidator(_to_utc),
+]
+
+
+def explain(error: ValidationError) -> str:
+    """Every failure, with its field and without its value."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(
+        ": ".join(filter(None, (_dotted(one["loc"]), one["msg"].removeprefix("Value error, "))))
+        for one in found
+    )
+
+
+def _dotted(place: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in place)

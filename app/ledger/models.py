@@ -1,0 +1,88 @@
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, UniqueConstraint, func, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.kit.db import Base
+from app.kit.ids import new_id
+
+ACCOUNTS = "('partner_payable', 'member_due', 'issuer_settlement', 'programme')"
+
+
+class Transfer(Base):
+    """Append-only: nobody may update or delete. A balance is a SUM of these."""
+
+    __tablename__ = "transfers"
+    __table_args__ = (
+        UniqueConstraint("cause_kind", "cause_id", "code"),
+        CheckConstraint("amount_minor > 0", name="amount"),
+        CheckConstraint("debit_account <> credit_account", name="two_accounts"),
+        CheckConstraint(f"debit_account IN {ACCOUNTS}", name="debit"),
+        CheckConstraint(f"credit_account IN {ACCOUNTS}", name="credit"),
+        CheckConstraint("code IN ('reward', 'credit', 'adjustment')", name="code"),
+        CheckConstraint(
+            "code = 'adjustment' OR redemption_id IS NOT NULL", name="redemption_unless_adjusted"
+        ),
+        CheckConstraint(
+            "(code = 'adjustment') = (operator IS NOT NULL AND reason IS NOT NULL)",
+            name="adjustment_is_signed",
+        ),
+        Index("ix_transfers_redemption_id", "redemption_id"),
+    )
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    debit_account: Mapped[str]
+    credit_account: Mapped[str]
+    amount_minor: Mapped[int]
+    currency: Mapped[str]
+    code: Mapped[str]
+    cause_kind: Mapped[str]  # transaction | credit_line | adjustment
+    cause_id: Mapped[str]
+    partner_id: Mapped[UUID] = mapped_column(ForeignKey("partners.id", ondelete="RESTRICT"))
+    member_id: Mapped[UUID] = mapped_column(ForeignKey("members.id", ondelete="RESTRICT"))
+    redemption_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("redemptions.id", ondelete="RESTRICT")
+    )
+    operator: Mapped[str | None]
+    reason: Mapped[str | None]
+    at: Mapped[datetime]
+
+
+class CreditBatch(Base):
+    __tablename__ = "credit_batches"
+    __table_args__ = (
+        CheckConstraint("state IN ('open', 'acknowledged')", name="state"),
+        CheckConstraint(
+            "(state = 'acknowledged') = (acknowledged_at IS NOT NULL)", name="acknowledged"
+        ),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    state: Mapped[str] = mapped_column(server_default="open")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    acknowledged_at: Mapped[datetime | None]
+
+
+class CreditLine(Base):
+    """One statement credit, or, negative, one taken back after a return."""
+
+    __tablename__ = "credit_lines"
+    __table_args__ = (
+        UniqueConstraint("batch_id", "redemption_id"),
+        CheckConstraint("amount_minor <> 0", name="amount"),
+        CheckConstraint("state IN ('pending', 'acknowledged', 'failed')", name="state"),
+        CheckConstraint("(state = 'failed') = (failure IS NOT NULL)", name="failure"),
+        Index("ix_credit_lines_redemption_id", "redemption_id"),
+        Index("ix_credit_lines_pending", "batch_id", postgresql_where=text("state = 'pending'")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    batch_id: Mapped[UUID] = mapped_column(ForeignKey("credit_batches.id", ondelete="RESTRICT"))
+    redemption_id: Mapped[UUID] = mapped_column(ForeignKey("redemptions.id", ondelete="RESTRICT"))
+    member_id: Mapped[UUID] = mapped_column(ForeignKey("members.id", ondelete="RESTRICT"))
+    card_ref: Mapped[str] = mapped_column(ForeignKey("cards.ref", ondelete="RESTRICT"))
+    amount_minor: Mapped[int]
+    currency: Mapped[str]
+    state: Mapped[str] = mapped_column(server_default="pending")
+    failure: Mapped[str | None]

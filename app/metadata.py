@@ -1,0 +1,27 @@
+"""Every table of every context, for migrations."""
+
+from app.insight import models as insight
+from app.kit.db import Base
+from app.ledger import models as ledger
+from app.members import models as members
+from app.networks import models as networks
+from app.notifications import models as notifications
+from app.offers import models as offers
+from app.partners import models as partners
+from app.posts import models as posts
+from app.redemptions import models as redemptions
+from app.replies import models as replies
+
+CONTEXTS = (
+    insight,
+    ledger,
+    members,
+    networks,
+    notifications,
+    offers,
+    partners,
+    posts,
+    redemptions,
+    replies,
+)
+metadata = Base.metadata

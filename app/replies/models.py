@@ -1,0 +1,94 @@
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, Index, Integer, SmallInteger, UniqueConstraint, func
+from sqlalchemy import text as sql
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.kit.db import Base
+from app.kit.ids import new_id
+
+WAITING = "state IN ('queued', 'sending')"
+
+
+class Reply(Base):
+    """The outbox: one row is one reply that is to be sent, was sent, or will never be."""
+
+    __tablename__ = "replies"
+    __table_args__ = (
+        UniqueConstraint("network", "root_id", "offer_id", "kind"),
+        CheckConstraint("kind IN ('confirmation', 'invitation', 'refusal')", name="kind"),
+        CheckConstraint(
+            "state IN ('queued', 'sending', 'sent', 'not_allowed', 'failed', 'expired')",
+            name="state",
+        ),
+        CheckConstraint("(state = 'sending') = (leased_until IS NOT NULL)", name="lease"),
+        Index(
+            "ix_replies_waiting", "network", "priority", "created_at", postgresql_where=sql(WAITING)
+        ),
+        # a refusal is told once per account and offer
+        Index(
+            "uq_replies_refusal",
+            "network",
+            "recipient_id",
+            "offer_id",
+            unique=True,
+            postgresql_where=sql("kind = 'refusal'"),
+        ),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    network: Mapped[str]
+    root_id: Mapped[str]
+    post_id: Mapped[str]  # the post that is answered
+    posted_at: Mapped[datetime]
+    offer_id: Mapped[UUID]
+    recipient_id: Mapped[str]
+    kind: Mapped[str]
+    priority: Mapped[int] = mapped_column(SmallInteger)
+    # confirmations 0, the rest 1; 10 more while a pause has parked it
+    locale: Mapped[str]
+    text: Mapped[str]
+    state: Mapped[str] = mapped_column(server_default="queued")
+    attempts: Mapped[int] = mapped_column(Integer, server_default="0")
+    # a send was begun whose end is unknown: look for it before sending again
+    outcome_unknown: Mapped[bool] = mapped_column(server_default=sql("false"))
+    not_before: Mapped[datetime]
+    leased_until: Mapped[datetime | None]
+    sent_post_id: Mapped[str | None]
+    problem: Mapped[str | None]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
+class Invitation(Base):
+    """When an account that is not linked was last invited: at most once in 30 days."""
+
+    __tablename__ = "invitations"
+
+    network: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[str] = mapped_column(primary_key=True)
+    invited_at: Mapped[datetime]
+
+
+class Pause(Base):
+    """The red button: a row stops the replies of its scope, `all` or an offer's id."""
+
+    __tablename__ = "reply_pauses"
+
+    scope: Mapped[str] = mapped_column(primary_key=True)
+    actor: Mapped[str]
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class SendWindow(Base):
+    """What the network still allows until `resets_at`, shared by every worker."""
+
+    __tablename__ = "send_windows"
+    __table_args__ = (CheckConstraint("remaining >= 0", name="remaining"),)
+
+    network: Mapped[str] = mapped_column(primary_key=True)
+    remaining: Mapped[int] = mapped_column(Integer)
+    resets_at: Mapped[datetime]
+    stopped_reason: Mapped[str | None]  # out of credits: an operator resumes
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
