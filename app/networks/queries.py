@@ -1,0 +1,40 @@
+"""All SQL on what networks charge for, by day and kind."""
+
+from datetime import datetime
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+
+async def record_usage(
+    session: AsyncSession,
+    *,
+    network: str,
+    kind: str,
+    units: int,
+    price_microusd: int,
+    now: datetime,
+) -> None:
+    await session.execute(
+        text(
+            "INSERT INTO network_usage (network, day, kind, units, micro_usd) "
+            "VALUES (:network, :day, :kind, :units, :micro_usd) "
+            "ON CONFLICT (network, day, kind) DO UPDATE "
+            "SET units = network_usage.units + EXCLUDED.units, "
+            "micro_usd = network_usage.micro_usd + EXCLUDED.micro_usd"
+        ),
+        {
+            "network": network,
+            "day": now.date(),
+            "kind": kind,
+            "units": units,
+            "micro_usd": units * price_microusd,
+        },
+    )
+
+
+async def usage_microusd(session: AsyncSession) -> int:
+    total: int = (
+        await session.execute(text("SELECT coalesce(sum(micro_usd), 0) FROM network_usage"))
+    ).scalar_one()
+    return int(total)

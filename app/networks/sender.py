@@ -1,0 +1,111 @@
+"""How replies leave: what any network's sender does, and every way in which a send can end."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+
+class Limits(NamedTuple):
+    """What the network still allows until `resets_at`, as told with its last answer. Where several
+    limits hold, the tightest.
+    """
+
+    limit: int
+    remaining: int
+    resets_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Answer:
+    limits: Limits | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sent(_Answer):
+    post_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate(_Answer):
+    """The network has this very text from us already."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotAllowed(_Answer):
+    """The network forbids a reply to this post, for good."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused(_Answer):
+    """The request itself is wrong: the same one would be refused again."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimited(_Answer):
+    """Nothing was sent. `resets_at`: None where the network does not say."""
+
+    resets_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfCredits(_Answer):
+    """Nothing is sent for anybody until the operator has paid; waiting does not help."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRefused(_Answer):
+    """The token, the app or the account may not post at all: a matter for the operator."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Temporary(_Answer):
+    """Nothing was sent; a later try may succeed."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown(_Answer):
+    """The request went out and its answer did not come: it may have been sent."""
+
+    detail: str
+
+
+SendResult = (
+    Sent
+    | Duplicate
+    | NotAllowed
+    | Refused
+    | RateLimited
+    | OutOfCredits
+    | AccessRefused
+    | Temporary
+    | Unknown
+)
+
+
+class LookupFailedError(Exception):
+    """Whether a reply was sent could not be found out."""
+
+
+class Sender(Protocol):
+    """Posts as the programme's account. One instance serves many sends at once."""
+
+    @property
+    def network(self) -> str: ...
+
+    async def send(self, text: str, in_reply_to: str) -> SendResult:
+        """One attempt, which ends in a result; it raises nothing of its own."""
+
+    async def find_own(self, text: str, since: datetime) -> str | None:
+        """The id of the account's own post with this text that is not older than `since`. Raises
+        LookupFailedError.
+        """

@@ -1,0 +1,134 @@
+"""X as the programme's account: posts replies and looks its own up."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from html import unescape
+from typing import Any
+
+import httpx
+import msgspec
+from pydantic import SecretStr
+
+from app.config import Settings, SettingsError
+from app.networks.sender import LookupFailedError, SendResult, Temporary, Unknown
+from app.networks.x.problems import read_answer
+
+NETWORK = "x"
+LOOKUP_PAGES_MAX = 10
+_PAGE_POSTS = 100
+_NEVER_LEFT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+)
+_TIMEOUT = httpx.Timeout(10.0, connect=5.0)
+_KEEP_ALIVE_SECONDS = 60.0
+_EPOCH_MS = 1_288_834_974_657  # X's ids are milliseconds since then, shifted by 22 bits
+_CLOCKS_DIFFER_BY = timedelta(minutes=5)
+
+
+class _OwnPost(msgspec.Struct):
+    id: str
+    text: str = ""
+
+
+class _Meta(msgspec.Struct):
+    next_token: str | None = None
+
+
+class _OwnPosts(msgspec.Struct):
+    data: list[_OwnPost] = []
+    meta: _Meta = msgspec.field(default_factory=_Meta)
+
+
+_posts_decoder = msgspec.json.Decoder(_OwnPosts)
+
+
+class XSender:
+    """`client` brings the base URL and the token; see `open_sender`."""
+
+    network = NETWORK
+
+    def __init__(self, client: httpx.AsyncClient, *, account_id: str) -> None:
+        self._client = client
+        self._account_id = account_id
+
+    async def send(self, text: str, in_reply_to: str) -> SendResult:
+        body = msgspec.json.encode({"text": text, "reply": {"in_reply_to_tweet_id": in_reply_to}})
+        try:
+            answer = await self._client.post(
+                "/2/tweets", content=body, headers={"content-type": "application/json"}
+            )
+        except _NEVER_LEFT as error:
+            return Temporary(f"not reached: {type(error).__name__}")
+        except httpx.RequestError as error:
+            return Unknown(f"no answer: {type(error).__name__}")
+        return read_answer(answer.status_code, answer.headers, answer.content)
+
+    async def find_own(self, text: str, since: datetime) -> str | None:
+        """Looks at the newest 1,000 at most, from five minutes before `since`: each post that is
+        read is charged.
+        """
+        query: dict[str, Any] = {"max_results": _PAGE_POSTS, "since_id": _id_at(since)}
+        for _ in range(LOOKUP_PAGES_MAX):
+            page = await self._own_posts(query)
+            for post in page.data:
+                # X escapes, and puts the handle of the one who is answered in front.
+                if unescape(post.text).endswith(text):
+                    return post.id
+            if page.meta.next_token is None:
+                return None
+            query["pagination_token"] = page.meta.next_token
+        return None
+
+    async def _own_posts(self, query: dict[str, Any]) -> _OwnPosts:
+        try:
+            answer = await self._client.get(f"/2/users/{self._account_id}/tweets", params=query)
+            answer.raise_for_status()
+            return _posts_decoder.decode(answer.content)
+        except (httpx.HTTPError, ValueError) as error:
+            raise LookupFailedError(f"own posts: {type(error).__name__}") from error
+
+
+def _id_at(moment: datetime) -> str:
+    milliseconds = int((moment - _CLOCKS_DIFFER_BY).timestamp() * 1_000) - _EPOCH_MS
+    return str(max(0, milliseconds) << 22)
+
+
+@asynccontextmanager
+async def open_sender(settings: Settings) -> AsyncIterator[XSender]:
+    """A sender with connections of its own, kept alive between sends. Raises SettingsError that
+    names what it needs.
+    """
+    token, account_id = settings.x_user_token, settings.x_account_id
+    if token is None or account_id is None:
+        raise SettingsError(
+            "replies on X need TAGBACK_X_USER_TOKEN and TAGBACK_X_ACCOUNT_ID: the token and the "
+            "id of the programme's account"
+        )
+    connections = settings.replies_in_flight_max
+    async with httpx.AsyncClient(
+        base_url=str(settings.x_base_url),
+        auth=_Bearer(token),
+        timeout=_TIMEOUT,
+        limits=httpx.Limits(
+            max_connections=connections,
+            max_keepalive_connections=connections,
+            keepalive_expiry=_KEEP_ALIVE_SECONDS,
+        ),
+    ) as client:
+        yield XSender(client, account_id=account_id)
+
+
+class _Bearer(httpx.Auth):
+    """Holds the token so that printing the client or its headers does not show it."""
+
+    def __init__(self, token: SecretStr) -> None:
+        self._token = token
+
+    def auth_flow(self, request: httpx.Request) -> Any:  # noqa: ANN401 - httpx's generator
+        request.headers["authorization"] = f"Bearer {self._token.get_secret_value()}"
+        yield request
