@@ -1,0 +1,150 @@
+"""The HTTP application: every context's routes, and what all of them share."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+
+from app import __version__
+from app.config import Settings
+from app.database import current_revision, newest_revision
+from app.deps import SessionsDep
+from app.errors import TagbackError, Unavailable
+from app.insight import endpoints as insight
+from app.kit.cards import looks_like_card_number
+from app.kit.db import DATABASE_AWAY, Sessions
+from app.kit.http import PROBLEM, PROBLEM_SCHEMA, BodyLimit, Problem, UnexpectedErrors, route_of
+from app.kit.logs import configure_logs
+from app.ledger import endpoints as ledger
+from app.members import endpoints as members
+from app.offers import endpoints as offers
+from app.partners import endpoints as partners
+from app.posts import endpoints as posts
+from app.posts.webhook import XPosts
+from app.redemptions import endpoints as redemptions
+from app.replies import endpoints as replies
+
+log = structlog.get_logger()
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+READY_SECONDS_MAX = 2.0
+
+operation = APIRouter(tags=["operation"])
+
+ROUTERS: tuple[APIRouter, ...] = (
+    operation,
+    partners.router,
+    offers.router,
+    posts.router,
+    insight.router,
+    members.router,
+    replies.router,
+    redemptions.router,
+    ledger.router,
+)
+
+
+def create_app(
+    settings: Settings, sessions: Sessions, *, lifespan: Lifespan | None = None
+) -> FastAPI:
+    if not structlog.is_configured():
+        configure_logs()  # its default would print the variables of a traceback
+    app = FastAPI(
+        title=settings.programme_name,
+        version=__version__,
+        openapi_url="/openapi.json",
+        redoc_url=None,
+        lifespan=lifespan,
+        responses={
+            "default": {
+                "description": "a problem (RFC 9457)",
+                "content": {PROBLEM: {"schema": PROBLEM_SCHEMA}},
+            }
+        },
+    )
+    app.state.settings = settings
+    app.state.sessions = sessions
+    app.state.x_posts = XPosts(settings, sessions)
+    app.exception_handler(TagbackError)(_on_tagback_error)
+    app.exception_handler(RequestValidationError)(_on_invalid_request)
+    app.exception_handler(HTTPException)(_on_http_error)
+    app.add_middleware(BodyLimit, bytes_max=settings.body_bytes_max)
+    app.add_middleware(UnexpectedErrors)  # the one added last is the outermost
+    for router in ROUTERS:
+        app.include_router(router)
+    return app
+
+
+async def _on_tagback_error(request: Request, error: TagbackError) -> Response:
+    if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("refused", route=route_of(request.scope), code=error.code, detail=error.detail)
+    headers = {"WWW-Authenticate": "Bearer"} if error.status == HTTPStatus.UNAUTHORIZED else None
+    return Problem(error.status, code=error.code, detail=error.detail, headers=headers)
+
+
+async def _on_http_error(_request: Request, error: HTTPException) -> Response:
+    status = HTTPStatus(error.status_code)
+    return Problem(
+        status,
+        code=status.name.lower(),
+        detail=error.detail,
+        headers=dict(error.headers) if error.headers else None,
+    )
+
+
+async def _on_invalid_request(_request: Request, error: RequestValidationError) -> Response:
+    found = [_describe(one) for one in error.errors()]
+    detail = "; ".join(f"{one['in']}{one['pointer']}: {one['detail']}" for one in found)
+    return Problem(422, code="invalid", detail=detail, errors=found)
+
+
+def _describe(found: dict[str, Any]) -> dict[str, str]:
+    """Where and why, and never the value, which may be what nobody should have sent."""
+    source, *path = found["loc"]
+    if found["type"] == "json_invalid":  # its place is an offset, no member of the document
+        return {"in": source, "pointer": "", "detail": f"not JSON: {found['ctx']['error']}"}
+    return {
+        "in": source,
+        "pointer": "".join("/" + _pointer_part(part) for part in path),
+        "detail": found["msg"].removeprefix("Value error, "),
+    }
+
+
+def _pointer_part(part: str | int) -> str:
+    name = str(part)
+    if looks_like_card_number(name):
+        return "(hidden)"
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+@operation.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """The process is alive; nothing else is asked."""
+    return {"status": "alive"}
+
+
+@operation.get("/readyz")
+async def readyz(sessions: SessionsDep) -> dict[str, str]:
+    """The database answers, and its schema is the one this release needs; else 503."""
+    try:
+        async with asyncio.timeout(READY_SECONDS_MAX), sessions() as session:
+            current = await current_revision(session)
+    except DATABASE_AWAY as error:
+        raise Unavailable("the database does not answer", code="database") from error
+    if current != newest_revision():
+        raise Unavailable("the schema is not this release's: run `tagback db upgrade`")
+    return {"status": "ready", "revision": str(current)}
+
+
+@operation.get("/metrics")
+def metrics() -> Response:
+    """Prometheus text."""
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

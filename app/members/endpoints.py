@@ -1,0 +1,108 @@
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Response
+
+from app.deps import NowDep, SessionDep
+from app.kit.fields import ExternalId
+from app.kit.pagination import Page, PagingDep, make_page
+from app.members import service
+from app.members.schemas import (
+    AccountIn,
+    AccountOut,
+    CardOut,
+    MemberLine,
+    MemberOut,
+    NewCardIn,
+)
+from app.partners.auth import Principal, require
+
+router = APIRouter(prefix="/v1", tags=["members"])
+
+IssuerDep = Annotated[Principal, Depends(require("issuer", "operator"))]
+
+
+@router.post("/members", status_code=201, responses={200: {"model": MemberOut}})
+async def enrol_member(
+    body: MemberLine, _who: IssuerDep, session: SessionDep, now: NowDep, response: Response
+) -> MemberOut:
+    """A member with account, card and consent. 200 when all of it was so already."""
+    enrolled = await service.enrol_member(session, row=body, now=now)
+    if enrolled.is_unchanged:
+        response.status_code = 200
+    return MemberOut.of(enrolled.member)
+
+
+@router.get("/members")
+async def list_members(
+    _who: IssuerDep,
+    session: SessionDep,
+    paging: PagingDep,
+    member_ref: Annotated[ExternalId | None, Query(description="the issuer's own name")] = None,
+) -> Page[MemberOut]:
+    rows = await service.list_members(session, paging=paging, ref=member_ref)
+    return make_page(rows, paging, show=MemberOut.of, row_id=lambda row: row.id)
+
+
+@router.get("/members/{member_id}")
+async def get_member(member_id: UUID, _who: IssuerDep, session: SessionDep) -> MemberOut:
+    return MemberOut.of(await service.get_member(session, member_id=member_id))
+
+
+@router.post("/members/{member_id}/cards", status_code=201, responses={200: {"model": CardOut}})
+async def add_card(
+    member_id: UUID,
+    body: NewCardIn,
+    _who: IssuerDep,
+    session: SessionDep,
+    now: NowDep,
+    response: Response,
+) -> CardOut:
+    """A further card, or with `replaces` a reissue. 200 when it was so already."""
+    card, is_changed = await service.add_or_replace_card(
+        session, member_id=member_id, card=body, replaces=body.replaces, now=now
+    )
+    if not is_changed:
+        response.status_code = 200
+    return CardOut.of(card)
+
+
+@router.get("/members/{member_id}/cards")
+async def list_cards(member_id: UUID, _who: IssuerDep, session: SessionDep) -> Page[CardOut]:
+    """All of them: a member has 50 at most."""
+    cards = await service.list_cards(session, member_id=member_id)
+    return Page(items=[CardOut.of(card) for card in cards], next_cursor=None)
+
+
+@router.delete("/members/{member_id}/cards/{card_ref}", status_code=204)
+async def remove_card(
+    member_id: UUID, card_ref: ExternalId, _who: IssuerDep, session: SessionDep
+) -> None:
+    await service.remove_card(session, member_id=member_id, card_ref=card_ref)
+
+
+@router.post(
+    "/members/{member_id}/accounts", status_code=201, responses={200: {"model": AccountOut}}
+)
+async def add_account(
+    member_id: UUID,
+    body: AccountIn,
+    _who: IssuerDep,
+    session: SessionDep,
+    now: NowDep,
+    response: Response,
+) -> AccountOut:
+    """200 when it was so already."""
+    account, is_changed = await service.add_account(
+        session, member_id=member_id, account=body, now=now
+    )
+    if not is_changed:
+        response.status_code = 200
+    return AccountOut.of(account)
+
+
+@router.get("/members/{member_id}/accounts")
+async def list_accounts(member_id: UUID, _who: IssuerDep, session: SessionDep) -> Page[AccountOut]:
+    """All of them: a member has 50 at most."""
+    accounts = await service.list_accounts(session, member_id=member_id)
+    return Page(items=[AccountOut.of(account) for account in accounts], next_cursor=None)

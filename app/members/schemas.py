@@ -1,0 +1,180 @@
+"""Members' JSON, of requests and of files. A value that looks like a card number is refused in
+whatever field it comes, known or not, and is nowhere repeated.
+"""
+
+import zoneinfo
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from functools import lru_cache
+from typing import Annotated, Any, Self
+from uuid import UUID
+
+from babel import Locale, UnknownLocaleError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from app.kit.cards import looks_like_card_number
+from app.kit.fields import Country, ExternalId, Instant, ShortText
+from app.members.models import Account, Card, Member
+
+# The ids of accounts on X have 18 or 19 digits by now, and a tenth of them pass for card numbers.
+_ACCOUNT_ID_DIGITS_MIN = 18
+
+CARD_NUMBER_DIGITS_MIN = 13
+
+Path = tuple[str | int, ...]
+
+
+@lru_cache(maxsize=1_024)
+def _known_locale(value: str) -> str:
+    try:
+        Locale.parse(value.replace("_", "-"), sep="-")
+    except (UnknownLocaleError, ValueError):
+        raise ValueError("no locale as in en or fr-CA") from None
+    return value
+
+
+@lru_cache(maxsize=1)
+def _time_zones() -> set[str]:
+    return zoneinfo.available_timezones()
+
+
+def _known_time_zone(value: str) -> str:
+    if value not in _time_zones():
+        raise ValueError("no IANA time zone")
+    return value
+
+
+def _long_values(given: object) -> Iterator[tuple[Path, str]]:
+    """Every text and number within that is long enough for a card number, and where it is."""
+    left: list[tuple[Path, object]] = [((), given)]
+    while left:
+        path, holder = left.pop()
+        if isinstance(holder, dict):
+            inner: Iterable[tuple[str | int, object]] = holder.items()
+        elif isinstance(holder, list):
+            inner = enumerate(holder)
+        else:
+            inner = ()
+        for name, value in inner:
+            if isinstance(value, (dict, list)):
+                left.append(((*path, name), value))
+            elif len(text := str(value)) >= CARD_NUMBER_DIGITS_MIN:
+                yield (*path, name), text
+
+
+def _is_account_id(path: Path, value: str) -> bool:
+    is_id = path in (("account", "id"), ("id",))
+    return is_id and value.isdigit() and len(value) >= _ACCOUNT_ID_DIGITS_MIN
+
+
+class _WithoutCardNumbers(BaseModel):
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_card_numbers(cls, given: Any) -> Any:  # noqa: ANN401 - whatever was sent
+        found = [
+            InitErrorDetails(
+                type=PydanticCustomError("card_number", "looks like a card number"),
+                loc=path,
+                input=None,
+            )
+            for path, value in _long_values(given)
+            if looks_like_card_number(value) and not _is_account_id(path, value)
+        ]
+        if found:
+            raise ValidationError.from_exception_data(cls.__name__, found)
+        return given
+
+
+class AccountIn(_WithoutCardNumbers):
+    network: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+    id: ExternalId
+    handle: ShortText | None = None
+
+
+class CardIn(_WithoutCardNumbers):
+    card_ref: ExternalId
+    network: ShortText | None = None
+    last4: Annotated[str, StringConstraints(pattern=r"^\d{4}$")] | None = None
+
+
+class NewCardIn(CardIn):
+    replaces: ExternalId | None = None
+
+
+class MemberLine(_WithoutCardNumbers):
+    """One line of the issuer's file, and the body of POST /v1/members."""
+
+    member_ref: ExternalId
+    account: AccountIn
+    card: CardIn
+    consented_at: Instant
+    locale: Annotated[str, AfterValidator(_known_locale)] | None = None
+    time_zone: Annotated[str, AfterValidator(_known_time_zone)] | None = None
+    country: Country | None = None
+
+
+class MemberOut(BaseModel):
+    id: UUID
+    member_ref: str
+    locale: str | None
+    time_zone: str | None
+    country: str | None
+    opted_out_at: datetime | None
+    created_at: datetime
+
+    @classmethod
+    def of(cls, member: Member) -> Self:
+        return cls(
+            id=member.id,
+            member_ref=member.ref,
+            locale=member.locale,
+            time_zone=member.time_zone,
+            country=member.country,
+            opted_out_at=member.opted_out_at,
+            created_at=member.created_at,
+        )
+
+
+class AccountOut(BaseModel):
+    network: str
+    id: str
+    handle: str | None
+    proved_by: str
+    linked_at: datetime
+
+    @classmethod
+    def of(cls, account: Account) -> Self:
+        return cls(
+            network=account.network,
+            id=account.account_id,
+            handle=account.handle,
+            proved_by=account.proved_by,
+            linked_at=account.linked_at,
+        )
+
+
+class CardOut(BaseModel):
+    card_ref: str
+    network: str | None
+    last4: str | None
+    state: str
+    replaced_by: str | None
+    added_at: datetime
+
+    @classmethod
+    def of(cls, card: Card) -> Self:
+        return cls(
+            card_ref=card.ref,
+            network=card.network,
+            last4=card.last4,
+            state=card.state,
+            replaced_by=card.replaced_by,
+            added_at=card.added_at,
+        )

@@ -1,0 +1,79 @@
+"""Who calls: `Authorization: Bearer tb_…` becomes a Principal."""
+
+import re
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Annotated, NamedTuple, cast
+from uuid import UUID
+
+from fastapi import Depends
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from app.deps import NowDep, SessionsDep
+from app.errors import Forbidden, NotAuthenticated
+from app.kit.db import Sessions
+from app.partners import queries
+from app.partners.roles import Role
+from app.partners.service import KEY_CHARACTERS, KEY_PREFIX, hash_key
+
+_KEY = re.compile(rf"{KEY_PREFIX}[A-Za-z0-9]{{{KEY_CHARACTERS}}}")
+_TOUCH_EVERY = timedelta(minutes=1)
+_bearer = HTTPBearer(auto_error=False, bearerFormat="tb_ and 40 characters")
+
+
+class Principal(NamedTuple):
+    """`partner_id` is set for a partner and for an analyst who is bound to one."""
+
+    key_id: UUID
+    role: Role
+    partner_id: UUID | None
+
+    @property
+    def actor(self) -> str:
+        """As the audit log names it."""
+        return f"key:{self.key_id}"
+
+
+async def authenticate(sessions: Sessions, *, key: str, now: datetime) -> Principal:
+    """In a transaction of its own, so that a long request holds no lock on its key and a failed one
+    still counts as use. Raises NotAuthenticated, which does not tell why.
+    """
+    refusal = NotAuthenticated("an API key is needed, and this one is not valid")
+    if not _KEY.fullmatch(key):
+        raise refusal
+    async with sessions.begin() as session:
+        record = await queries.key_by_hash(session, hash_key(key))
+        if record is None or record.revoked_at is not None:
+            raise refusal
+        if record.expires_at is not None and record.expires_at <= now:
+            raise refusal
+        if record.last_used_at is None or record.last_used_at <= now - _TOUCH_EVERY:
+            await queries.touch_key(session, record.id, now=now)
+    return Principal(record.id, cast("Role", record.role), record.partner_id)
+
+
+async def get_principal(
+    sessions: SessionsDep,
+    now: NowDep,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+) -> Principal:
+    if credentials is None:
+        raise NotAuthenticated("an API key is needed: Authorization: Bearer tb_…")
+    return await authenticate(sessions, key=credentials.credentials, now=now)
+
+
+PrincipalDep = Annotated[Principal, Depends(get_principal)]
+
+
+def require(*roles: Role) -> Callable[[Principal], Awaitable[Principal]]:
+    """A dependency: the principal if it has one of the roles, else Forbidden."""
+
+    async def allowed(principal: PrincipalDep) -> Principal:
+        if principal.role not in roles:
+            raise Forbidden(f"for {' and '.join(roles)}: this key's role is {principal.role}")
+        return principal
+
+    return allowed
+
+
+OperatorDep = Annotated[Principal, Depends(require("operator"))]

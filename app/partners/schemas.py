@@ -1,0 +1,133 @@
+"""Partners' JSON, of requests and of files."""
+
+from datetime import datetime
+from typing import Annotated, Literal, Self
+from uuid import UUID
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
+
+from app.kit.fields import Country, ExternalId, Instant, ShortText
+from app.kit.money import is_currency
+from app.partners.models import Acceptor, ApiKey, Partner
+from app.partners.roles import Role
+
+PartnerRef = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+PartnerRefOrId = Annotated[str, StringConstraints(min_length=1, max_length=63)]
+
+
+def _known_currency(code: str) -> str:
+    if not is_currency(code):
+        raise ValueError("no ISO 4217 currency")
+    return code
+
+
+class PartnerIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    ref: PartnerRef
+    name: ShortText
+    credit_limit_minor: int | None = Field(default=None, ge=0, lt=2**63)
+    credit_currency: Annotated[str, AfterValidator(_known_currency)] | None = None
+
+    @model_validator(mode="after")
+    def _limit_has_currency(self) -> Self:
+        if (self.credit_limit_minor is None) != (self.credit_currency is None):
+            raise ValueError("credit_limit_minor and credit_currency come together")
+        return self
+
+
+class PartnerOut(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    ref: str
+    name: str
+    credit_limit_minor: int | None
+    credit_currency: str | None
+    created_at: datetime
+
+    @classmethod
+    def of(cls, partner: Partner) -> Self:
+        return cls.model_validate(partner)
+
+
+class KeyIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    role: Role
+    partner: PartnerRefOrId | None = Field(
+        default=None, description="ref or id: a partner's key has one, an analyst's may"
+    )
+    expires_at: Instant | None = None
+
+
+class KeyOut(BaseModel):
+    id: UUID
+    hint: str
+    role: Role
+    partner: str | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+    @classmethod
+    def of(cls, key: ApiKey, partner_ref: str | None) -> Self:
+        return cls.model_validate({**_columns(key), "partner": partner_ref})
+
+
+class NewKeyOut(KeyOut):
+    key: str = Field(description="shown this once: only its hash is kept")
+
+    @classmethod
+    def with_key(cls, record: ApiKey, partner_ref: str | None, *, key: str) -> Self:
+        return cls.model_validate({**_columns(record), "partner": partner_ref, "key": key})
+
+
+class AcceptorDetails(BaseModel):
+    """What a card transaction calls a place, and what it is."""
+
+    acquirer_id: ExternalId
+    acceptor_id: ExternalId
+    name: ShortText
+    channel: Literal["in_store", "online"]
+    mcc: Annotated[str, StringConstraints(pattern=r"^\d{4}$")]  # ISO 18245
+    country: Country
+
+
+class MerchantLine(AcceptorDetails):
+    """One line of the operator's own file."""
+
+    partner: PartnerRef
+
+
+class MerchantIn(AcceptorDetails):
+    model_config = ConfigDict(extra="forbid")
+
+    partner: PartnerRefOrId | None = Field(
+        default=None, description="ref or id: the operator names it, a partner's key means its own"
+    )
+    state: Literal["proposed", "confirmed"] = "proposed"
+
+
+class MerchantOut(AcceptorDetails):
+    id: UUID
+    partner: str
+    state: Literal["proposed", "confirmed"]
+    confirmed_at: datetime | None
+    created_at: datetime
+
+    @classmethod
+    def of(cls, acceptor: Acceptor, partner_ref: str) -> Self:
+        return cls.model_validate({**_columns(acceptor), "partner": partner_ref})
+
+
+def _columns(row: ApiKey | Acceptor) -> dict[str, object]:
+    return {column.key: getattr(row, column.key) for column in row.__table__.columns}
