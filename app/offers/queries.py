@@ -1,0 +1,218 @@
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import Row, select, text, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.kit.db import copy_rows
+from app.offers.models import Coupon, Offer, OfferCounter, OfferVersion
+from app.offers.terms import Audience, Terms
+
+_TERMS = """
+    SELECT o.id AS offer_id, v.version, o.partner_id, p.name AS partner, o.title, o.hashtag,
+           o.tag_key, o.starts_at, o.ends_at, o.state, o.currency, v.time_zone, v.fixed_minor,
+           v.basis_points, v.max_minor, v.min_spend_minor, v.channel, v.acceptor_ids, v.days,
+           v.hours_from, v.hours_to, v.coupon_valid_days, v.coupon_last_day,
+           v.redemptions_per_coupon, v.audience, v.refund_policy
+    FROM offers o JOIN partners p ON p.id = o.partner_id JOIN offer_versions v ON v.offer_id = o.id
+"""
+_CATALOGUE = text(
+    _TERMS
+    + "WHERE v.version = o.version AND o.state IN ('scheduled', 'live', 'paused', 'ended') "
+    + "ORDER BY o.starts_at, o.id"
+)
+_VERSIONS = text(
+    _TERMS
+    + "JOIN unnest(CAST(:offers AS uuid[]), CAST(:versions AS int[])) AS wanted(id, version) "
+    + "ON wanted.id = o.id AND wanted.version = v.version"
+)
+_CURRENT = text(_TERMS + "WHERE v.version = o.version AND o.id = :id")
+
+
+class Counter(NamedTuple):
+    coupons_max: int | None
+    coupons_loaded: int
+    budget_minor: int | None
+    reserved_minor: int
+
+
+class NewCoupon(NamedTuple):
+    """In the order of the columns that COPY writes; `spent` and `uses` start at zero."""
+
+    id: UUID
+    offer_id: UUID
+    offer_version: int
+    member_id: UUID
+    network: str
+    post_id: str
+    posted_at: datetime
+    loaded_at: datetime
+    valid_until: datetime
+    reserved_minor: int
+    uses_max: int
+
+
+async def catalogue_version(session: AsyncSession) -> int:
+    version: int = (
+        await session.execute(text("SELECT version FROM catalogue_version"))
+    ).scalar_one()
+    return version
+
+
+async def read_catalogue(session: AsyncSession) -> list[Terms]:
+    return [_terms(row) for row in await session.execute(_CATALOGUE)]
+
+
+async def read_versions(
+    session: AsyncSession, versions: Collection[tuple[UUID, int]]
+) -> dict[tuple[UUID, int], Terms]:
+    wanted = {"offers": [v[0] for v in versions], "versions": [v[1] for v in versions]}
+    found = (_terms(row) for row in await session.execute(_VERSIONS, wanted))
+    return {(terms.offer_id, terms.version): terms for terms in found}
+
+
+async def read_current(session: AsyncSession, offer_id: UUID) -> Terms | None:
+    row = (await session.execute(_CURRENT, {"id": offer_id})).first()
+    return None if row is None else _terms(row)
+
+
+def _terms(row: Row[Any]) -> Terms:
+    found: dict[str, Any] = {
+        name: frozenset(value) if name in ("acceptor_ids", "days") and value is not None else value
+        for name, value in row._mapping.items()  # noqa: SLF001 - the public name for it
+    }
+    found["audience"] = _audience(found["audience"] or {})
+    return Terms(**found)
+
+
+def _audience(stored: Mapping[str, Any]) -> Audience:
+    conditions: dict[str, Any] = {
+        name: frozenset(value) if isinstance(value, list) else value
+        for name, value in stored.items()
+        if value is not None
+    }
+    return Audience(**conditions)
+
+
+async def lock_counters(session: AsyncSession, offer_ids: Collection[UUID]) -> dict[UUID, Counter]:
+    """The first lock of every step that touches offers, in the order of their ids."""
+    rows = await session.execute(
+        text(
+            "SELECT offer_id, coupons_max, coupons_loaded, budget_minor, reserved_minor "
+            "FROM offer_counters WHERE offer_id = ANY(:ids) ORDER BY offer_id FOR UPDATE"
+        ),
+        {"ids": list(offer_ids)},
+    )
+    return {row.offer_id: Counter(*row[1:]) for row in rows}
+
+
+async def coupons_of(
+    session: AsyncSession, *, member_ids: Collection[UUID], offer_ids: Collection[UUID]
+) -> set[tuple[UUID, UUID]]:
+    """Which of the members already hold a coupon of which of the offers."""
+    rows = await session.execute(
+        text(
+            "SELECT member_id, offer_id FROM coupons "
+            "WHERE member_id = ANY(:members) AND offer_id = ANY(:offers)"
+        ),
+        {"members": list(member_ids), "offers": list(offer_ids)},
+    )
+    return {(row.member_id, row.offer_id) for row in rows}
+
+
+async def recent_coupons(
+    session: AsyncSession, *, member_ids: Collection[UUID], since: datetime
+) -> dict[UUID, int]:
+    rows = await session.execute(
+        text(
+            "SELECT member_id, count(*) AS coupons FROM coupons "
+            "WHERE member_id = ANY(:members) AND loaded_at > :since GROUP BY member_id"
+        ),
+        {"members": list(member_ids), "since": since},
+    )
+    return {row.member_id: row.coupons for row in rows}
+
+
+async def load_coupons(session: AsyncSession, coupons: Sequence[NewCoupon]) -> None:
+    """Writes the coupons and takes them off the offers' counters, which the caller has locked."""
+    if not coupons:
+        return
+    await copy_rows(session, "coupons", NewCoupon._fields, coupons)
+    taken: dict[UUID, tuple[int, int]] = {}
+    for coupon in coupons:
+        number, minor = taken.get(coupon.offer_id, (0, 0))
+        taken[coupon.offer_id] = (number + 1, minor + coupon.reserved_minor)
+    await session.execute(
+        text(
+            "UPDATE offer_counters c SET coupons_loaded = c.coupons_loaded + taken.coupons, "
+            "reserved_minor = c.reserved_minor + taken.minor "
+            "FROM unnest(CAST(:offers AS uuid[]), CAST(:coupons AS bigint[]), "
+            "CAST(:minor AS bigint[])) AS taken(offer_id, coupons, minor) "
+            "WHERE c.offer_id = taken.offer_id"
+        ),
+        {
+            "offers": list(taken),
+            "coupons": [number for number, _ in taken.values()],
+            "minor": [minor for _, minor in taken.values()],
+        },
+    )
+
+
+async def find_by_ref(session: AsyncSession, *, partner_id: UUID, ref: str) -> Offer | None:
+    return (
+        await session.scalars(select(Offer).where(Offer.partner_id == partner_id, Offer.ref == ref))
+    ).one_or_none()
+
+
+async def get(session: AsyncSession, offer_id: UUID) -> Offer | None:
+    return await session.get(Offer, offer_id, populate_existing=True)
+
+
+async def get_version(session: AsyncSession, offer_id: UUID, version: int) -> OfferVersion:
+    return await session.get_one(OfferVersion, (offer_id, version))
+
+
+async def get_counter(session: AsyncSession, offer_id: UUID) -> OfferCounter:
+    return await session.get_one(OfferCounter, offer_id, populate_existing=True)
+
+
+async def page(
+    session: AsyncSession, *, after: UUID | None, limit: int, state: str | None
+) -> Sequence[tuple[Offer, OfferVersion, OfferCounter]]:
+    query = (
+        select(Offer, OfferVersion, OfferCounter)
+        .join(
+            OfferVersion,
+            (OfferVersion.offer_id == Offer.id) & (OfferVersion.version == Offer.version),
+        )
+        .join(OfferCounter, OfferCounter.offer_id == Offer.id)
+        .order_by(Offer.id)
+        .limit(limit)
+    )
+    if after is not None:
+        query = query.where(Offer.id > after)
+    if state is not None:
+        query = query.where(Offer.state == state)
+    return [row.tuple() for row in await session.execute(query)]
+
+
+async def update_offer(session: AsyncSession, offer_id: UUID, **values: Any) -> None:  # noqa: ANN401 - columns of many types
+    await session.execute(update(Offer).where(Offer.id == offer_id).values(**values))
+
+
+async def update_counter(session: AsyncSession, offer_id: UUID, **values: int | None) -> None:
+    await session.execute(
+        update(OfferCounter).where(OfferCounter.offer_id == offer_id).values(**values)
+    )
+
+
+async def member_coupons(session: AsyncSession, member_id: UUID) -> Sequence[tuple[Coupon, Offer]]:
+    query = (
+        select(Coupon, Offer)
+        .join(Offer, Offer.id == Coupon.offer_id)
+        .where(Coupon.member_id == member_id)
+        .order_by(Coupon.loaded_at.desc(), Coupon.id)
+    )
+    return [row.tuple() for row in await session.execute(query)]

@@ -1,0 +1,296 @@
+"""From posts to coupons and queued replies: the one path for every source, a transaction a batch.
+
+The number of statements does not depend on the number of posts. The order is the lock order: the
+offers' counters first; what is decided on is read by later statements, which see every coupon that
+an earlier holder of the locks has committed.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+import asyncpg
+import msgspec
+import structlog
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.config import Settings
+from app.kit.db import Sessions
+from app.members import service as members
+from app.networks import queries as networks
+from app.networks.post import Post
+from app.offers import queries as offers
+from app.offers.catalogue import Catalogue, build
+from app.offers.terms import EVERYBODY
+from app.posts import queries
+from app.posts.decisions import LOADED, Decision, Facts, Limits, decide
+from app.posts.matching import Naming, first_come_first
+from app.posts.replying import queue_replies
+
+ATTEMPTS_MAX = 5
+DUPLICATE = "duplicate"
+NO_OFFER = "no_offer"
+
+# The driver refuses some values itself, before the server sees them.
+_ABOUT_DATA = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    OverflowError,
+    UnicodeError,
+)
+
+log = structlog.get_logger(__name__)
+
+
+class CatalogueMovedError(Exception):
+    """An offer changed between the choice of what to lock and the lock: choose again."""
+
+
+class Enrolled(NamedTuple):
+    """What became of one post: an outcome for each offer it names, `duplicate`, `no_offer`, or, in
+    `rejected`, why the database would not take it.
+    """
+
+    outcomes: tuple[str, ...]
+    rejected: str | None = None
+
+
+class Enroller:
+    """Enrols batches; holds the offers in memory between them. `read_price_microusd` is what the
+    network charges for each post of a live source.
+    """
+
+    def __init__(
+        self, sessions: Sessions, settings: Settings, *, read_price_microusd: int = 0
+    ) -> None:
+        self._sessions = sessions
+        self._settings = settings
+        self._read_price_microusd = read_price_microusd
+        self._catalogue: Catalogue | None = None
+        self._limits = Limits(
+            author_age_days_min=settings.author_age_days_min,
+            author_followers_min=settings.author_followers_min,
+            default_picture_refused=settings.author_default_picture_refused,
+            offers_per_post_max=settings.offers_per_post_max,
+            coupons_per_member_max=settings.coupons_per_member_max,
+            default_coupon_valid_days=settings.default_coupon_valid_days,
+        )
+
+    async def enrol(self, posts: Sequence[Post], *, source: str, now: datetime) -> list[Enrolled]:
+        """Commits the batch and says what became of each post, in the order given. All posts are
+        of one network. Raises what the database raises when it cannot be reached; then nothing of
+        the failed batch is stored.
+        """
+        for attempt in range(1, ATTEMPTS_MAX + 1):
+            try:
+                return await self._enrol_batch(posts, source=source, now=now)
+            except (CatalogueMovedError, asyncpg.UniqueViolationError):
+                # Another process brought the same post, or changed an offer, in this moment.
+                if attempt == ATTEMPTS_MAX:
+                    raise
+            except _ABOUT_DATA as error:
+                return await self._enrol_around(posts, error, source=source, now=now)
+            except DBAPIError as error:
+                if not _is_about_data(error):
+                    raise
+                return await self._enrol_around(posts, error, source=source, now=now)
+        raise AssertionError("unreachable")
+
+    async def _enrol_around(
+        self, posts: Sequence[Post], error: Exception, *, source: str, now: datetime
+    ) -> list[Enrolled]:
+        """A post that the database refuses stops nothing: halves are tried until it is alone."""
+        if len(posts) > 1:
+            middle = len(posts) // 2
+            first = await self.enrol(posts[:middle], source=source, now=now)
+            return first + await self.enrol(posts[middle:], source=source, now=now)
+        (post,) = posts
+        reason = f"refused by the database: {type(error).__name__}"
+        log.warning("post_rejected", network=post.network, post=post.id, reason=reason)
+        async with self._sessions.begin() as session:
+            await queries.reject(
+                session, network=post.network, post_id=post.id, source=source, reason=reason
+            )
+            await queries.move_cursor(session, source=source, posted_at=post.posted_at, now=now)
+        return [Enrolled((), rejected=reason)]
+
+    async def _enrol_batch(
+        self, posts: Sequence[Post], *, source: str, now: datetime
+    ) -> list[Enrolled]:
+        if not posts:
+            return []
+        decisions: list[Decision] = []
+        seen: set[str] = set()
+        async with self._sessions.begin() as session:
+            catalogue = await self._current_catalogue(session)
+            namings = first_come_first(posts, catalogue)
+            if namings:
+                facts, seen = await self._read_facts(session, namings, catalogue, now=now)
+                namings = _first_deliveries(namings, seen)
+                decisions = decide(namings, facts, limits=self._limits, now=now)
+                await self._write(session, namings, decisions, source=source, now=now)
+            newest = max(post.posted_at for post in posts)
+            await queries.move_cursor(session, source=source, posted_at=newest, now=now)
+            # X charges for a post once a day, however often it delivers it
+            billed = len({post.id for post in posts} - seen)
+            if self._read_price_microusd and billed:
+                # last, for every lane writes this row and holds it until the commit
+                await networks.record_usage(
+                    session,
+                    network=posts[0].network,
+                    kind="post_read",
+                    units=billed,
+                    price_microusd=self._read_price_microusd,
+                    now=now,
+                )
+        return _results(posts, namings, decisions, seen)
+
+    async def _current_catalogue(self, session: AsyncSession) -> Catalogue:
+        version = await offers.catalogue_version(session)
+        if self._catalogue is None or self._catalogue.version != version:
+            self._catalogue = build(version, await offers.read_catalogue(session))
+        return self._catalogue
+
+    async def _read_facts(
+        self,
+        session: AsyncSession,
+        namings: Sequence[Naming],
+        catalogue: Catalogue,
+        *,
+        now: datetime,
+    ) -> tuple[Facts, set[str]]:
+        network = namings[0].post.network
+        posts = [naming.post for naming in namings]
+        named = {terms.offer_id: terms for naming in namings for terms in naming.offers}
+        counters = await offers.lock_counters(session, named)
+        if await offers.catalogue_version(session) != catalogue.version:
+            raise CatalogueMovedError
+        seen = await queries.seen_posts(session, network=network, ids={post.id for post in posts})
+        decided = await queries.decided_offers(
+            session, network=network, roots={post.root_id for post in posts}
+        )
+        authors = await members.find_authors(
+            session, network=network, account_ids=list({post.author_id for post in posts})
+        )
+        member_ids = {author.member_id for author in authors.values()}
+        held = await offers.coupons_of(session, member_ids=member_ids, offer_ids=named)
+        choosy = {
+            (authors[post.author_id].member_id, terms.partner_id)
+            for post, named_offers in namings
+            for terms in named_offers
+            if terms.audience != EVERYBODY and post.author_id in authors
+        }
+        summaries = await members.purchase_summaries(session, pairs=list(choosy)) if choosy else {}
+        recent = {}
+        if self._limits.coupons_per_member_max is not None:
+            since = now - self._settings.coupons_per_member_window
+            recent = await offers.recent_coupons(session, member_ids=member_ids, since=since)
+        facts = Facts(
+            authors=authors,
+            counters=counters,
+            held=held,
+            summaries=summaries,
+            recent_coupons=recent,
+            decided=decided,
+            offers_decided=Counter(root for root, _ in decided),
+        )
+        return facts, seen
+
+    async def _write(
+        self,
+        session: AsyncSession,
+        namings: Sequence[Naming],
+        decisions: Sequence[Decision],
+        *,
+        source: str,
+        now: datetime,
+    ) -> None:
+        await queries.write(
+            session,
+            posts=[_post_row(naming.post, source=source, now=now) for naming in namings],
+            decisions=[_decision_row(decision, now=now) for decision in decisions],
+        )
+        await offers.load_coupons(
+            session, [decision.coupon for decision in decisions if decision.coupon is not None]
+        )
+        await queue_replies(session, decisions, settings=self._settings, now=now)
+        days: Counter[queries.DayKey] = Counter()
+        reach: Counter[queries.DayKey] = Counter()
+        for post, terms, outcome, *_ in decisions:
+            key = queries.DayKey(terms.offer_id, post.posted_at.date(), post.network, outcome)
+            days[key] += 1
+            reach[key] += post.author_followers or 0
+        await queries.count_days(session, posts=days, reach=reach)
+
+
+def _is_about_data(error: DBAPIError) -> bool:
+    """SQLSTATE classes 22 (data) and 23 (integrity) are about the rows, the rest about the way."""
+    state = getattr(error.orig, "sqlstate", None) or ""
+    return state[:2] in ("22", "23")
+
+
+def _first_deliveries(namings: Sequence[Naming], seen: set[str]) -> list[Naming]:
+    first: dict[str, Naming] = {}
+    for naming in namings:
+        if naming.post.id not in seen:
+            first.setdefault(naming.post.id, naming)
+    return list(first.values())
+
+
+def _post_row(post: Post, *, source: str, now: datetime) -> queries.NewPost:
+    return queries.NewPost(
+        network=post.network,
+        post_id=post.id,
+        root_id=post.root_id,
+        author_id=post.author_id,
+        posted_at=post.posted_at,
+        received_at=now,
+        tags=list(post.tags),
+        mentions_programme=post.mentions_programme,
+        lang=post.lang,
+        reach=post.author_followers,
+        source=source,
+    )
+
+
+def _decision_row(decision: Decision, *, now: datetime) -> queries.NewDecision:
+    post, terms, outcome, author, coupon, seen = decision
+    return queries.NewDecision(
+        network=post.network,
+        root_id=post.root_id,
+        offer_id=terms.offer_id,
+        offer_version=terms.version,
+        post_id=post.id,
+        author_id=post.author_id,
+        member_id=None if author is None else author.member_id,
+        coupon_id=None if coupon is None else coupon.id,
+        outcome=outcome,
+        decided_at=now,
+        seen=msgspec.json.encode(seen).decode(),
+    )
+
+
+def _results(
+    posts: Sequence[Post],
+    namings: Sequence[Naming],
+    decisions: Sequence[Decision],
+    seen: set[str],
+) -> list[Enrolled]:
+    outcomes: dict[str, list[str]] = {naming.post.id: [] for naming in namings}
+    for decision in decisions:
+        outcomes[decision.post.id].append(decision.outcome)
+    results = []
+    for post in posts:
+        mine = outcomes.pop(post.id, None)
+        if mine is not None:
+            # an edit whose every offer was decided with an earlier version brings nothing new
+            results.append(Enrolled(tuple(mine) or (DUPLICATE,)))
+            seen.add(post.id)
+        else:
+            results.append(Enrolled((DUPLICATE if post.id in seen else NO_OFFER,)))
+    return results
+
+
+__all__ = ["DUPLICATE", "LOADED", "NO_OFFER", "Enrolled", "Enroller"]

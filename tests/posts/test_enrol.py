@@ -1,0 +1,252 @@
+"""From posts to coupons, on a real database."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.config import Settings
+from app.kit.db import Sessions
+from app.offers import service as offers
+from app.posts.enrol import Enroller
+from tests.programme import NOW, make_members, make_offer, make_post
+
+
+@pytest.fixture
+def enroller(sessions: Sessions, settings: Settings) -> Enroller:
+    return Enroller(sessions, settings)
+
+
+async def outcomes(enroller: Enroller, *posts: Any) -> list[tuple[str, ...]]:
+    results = await enroller.enrol(posts, source="test", now=NOW)
+    return [result.outcomes for result in results]
+
+
+async def rows(sessions: Sessions, query: str, **values: Any) -> list[Any]:
+    async with sessions.begin() as session:
+        return [tuple(row) for row in await session.execute(text(query), values)]
+
+
+class TestAPost:
+    async def test_loads_a_coupon_and_queues_a_reply_with_it(
+        self, sessions: Sessions, enroller: Enroller
+    ) -> None:
+        offer_id = await make_offer(sessions, "Tea", coupon_valid_days=3)
+        (author,) = await make_members(sessions, 1)
+        post = make_post(author, "tea")
+        assert await outcomes(enroller, post) == [("loaded",)]
+        ((offer, valid_until, reserved),) = await rows(
+            sessions, "SELECT offer_id, valid_until, reserved_minor FROM coupons"
+        )
+        assert (offer, reserved) == (offer_id, 500)
+        assert valid_until == (post.posted_at + timedelta(days=4)).replace(
+            hour=0, minute=0, second=0, microsecond=0
+        )
+        assert await rows(sessions, "SELECT kind, state, post_id FROM replies") == [
+            ("confirmation", "queued", post.id)
+        ]
+
+    async def test_without_a_mention_loads_a_coupon_and_is_not_answered(
+        self, sessions: Sessions, enroller: Enroller
+    ) -> None:
+        await make_offer(sessions, "Tea")
+        (author,) = await make_members(sessions, 1)
+        post = make_post(author, "tea", mentions_programme=False)
+        assert await outcomes(enroller, post) == [("loaded",)]
+        assert await rows(sessions, "SELECT 1 FROM replies") == []
+
+    async def test_older_than_a_day_loads_a_coupon_and_is_not_answered(
+        self, sessions: Sessions, enroller: Enroller
+    ) -> None:
+        await make_offer(sessions, "Tea")
+        (author,) = await make_members(sessions, 1)
+        post = make_post(author, "tea", posted_at=NOW - timedelta(hours=25))
+        assert await outcomes(enroller, post) == [("loaded",)]
+        assert await rows(sessions, "SELECT 1 FROM replies") == []
+
+    async def test_of_no_offer_is_not_kept(self, sessions: Sessions, enroller: Enroller) -> None:
+        await make_offer(sessions, "Tea")
+        assert await outcomes(enroller, make_post("1", "coffee"), make_post("2")) == [
+            ("no_offer",),
+            ("no_offer",),
+        ]
+        assert await rows(sessions, "SELECT 1 FROM posts") == []
+
+    async def test_delivered_again_changes_nothing(
+        self, sessions: Sessions, enroller: Enroller
+    ) -> None:
+        await make_offer(sessions, "Tea")
+        (author,) = await make_members(sessions, 1)
+        post = make_post(author, "tea")
+        assert await outcomes(enroller, post, post) == [("loaded",), ("duplicate",)]
+        assert await outcomes(enroller, post) == [("duplicate",)]
+        assert await rows(sessions, "SELECT coupons_loaded FROM offer_counters") == [(1,)]
+
+    async def test_whose_edit_adds_a_tag_earns_the_added_offer_alone(
+        self, sessions: Sessions, enroller: Enroller
+    ) -> None:
+        await make_offer(sessions, "Tea")
+        await make_offer(sessions, "Cake")
+        (author,) = await make_members(sessions, 1)
+        post = make_post(author, "tea")
+        edit = make_post(author, "tea", "cake", root_id=post.id)
+        assert await outcomes(enroller, post) == [("loaded",)]
+        assert await outcomes(enroller, edit) == [("loaded",)]
+        assert await outcomes(enroller, make_post(author, "tea", root_id=post.id)) == [
+            ("duplicate",)
+        ]
+        assert await rows(sessions, "SELECT count(*) FROM coupons") == [(2,)]
+
+    async def test_that_the_database_refuses_stops_none_of_its_neighbours(
+        self, sessions: Sessions, enroller: Enroller
+    ) -> None:
+        await make_offer(sessions, "Tea")
+        authors = await make_members(sessions, 5)
+        posts = [make_post(author, "tea") for author in authors]
+        posts[2] = make_post(authors[2], "tea", author_followers=2**40)  # no int4 holds it
+        results = await enroller.enrol(posts, source="test", now=NOW)
+        assert [result.outcomes for result in results] == [
+            ("loaded",), ("loaded",), (), ("loaded",), ("loaded",)
+        ]  # fmt: skip
+        assert results[2].rejected is not None
+        assert await rows(sessions, "SELECT post_id FROM rejected_posts") == [(posts[2].id,)]
+
+
+class TestStrangers:
+    async def test_are_invited_once_in_thirty_days_whatever_the_offer(
+        self, sessions: Sessions, enroller: Enroller
+    ) -> None:
+        await make_offer(sessions, "Tea", ends_at=(NOW + timedelta(days=60)).isoformat())
+        await make_offer(sessions, "Cake")
+        await outcomes(enroller, make_post("77", "tea", "cake"))
+        await outcomes(enroller, make_post("77", "cake"))
+        later = NOW + timedelta(days=31)
+        await enroller.enrol([make_post("77", "tea", posted_at=later)], source="test", now=later)
+        found = await rows(sessions, "SELECT kind, count(*) FROM replies GROUP BY kind")
+        assert found == [("invitation", 2)]
+
+    async def test_a_refusal_is_told_once_for_an_offer(
+        self, sessions: Sessions, enroller: Enroller
+    ) -> None:
+        await make_offer(sessions, "Tea")
+        (author,) = await make_members(sessions, 1)
+        for _ in range(3):
+            await outcomes(enroller, make_post(author, "tea"), make_post(author, "tea"))
+        found = await rows(sessions, "SELECT kind, count(*) FROM replies GROUP BY kind ORDER BY 1")
+        assert found == [("confirmation", 1), ("refusal", 1)]
+
+
+class TestCaps:
+    async def test_the_last_coupon_is_given_once_however_many_reach_for_it(
+        self, sessions: Sessions, settings: Settings
+    ) -> None:
+        await make_offer(sessions, "Tea", coupons_max=3)
+        authors = await make_members(sessions, 40)
+
+        async def post(author: str) -> str:
+            lane = Enroller(sessions, settings)
+            (result,) = await lane.enrol([make_post(author, "tea")], source="test", now=NOW)
+            return result.outcomes[0]
+
+        found = Counter(await asyncio.gather(*map(post, authors)))
+        assert found == {"loaded": 3, "sold_out": 37}
+        assert await rows(sessions, "SELECT coupons_loaded FROM offer_counters") == [(3,)]
+
+    async def test_the_same_posts_by_many_lanes_at_once_are_enrolled_once(
+        self, sessions: Sessions, settings: Settings
+    ) -> None:
+        for tag in ("Tea", "Cake", "Soup"):
+            await make_offer(sessions, tag)
+        authors = await make_members(sessions, 30)
+        posts = [make_post(author, "tea", "cake") for author in authors]
+
+        async def bring(part: list[Any]) -> None:
+            await Enroller(sessions, settings).enrol(part, source="test", now=NOW)
+
+        await asyncio.gather(*(bring(posts[i % 3 :: 2] + posts[:5]) for i in range(8)))
+        assert await rows(sessions, "SELECT count(*) FROM coupons") == [(60,)]
+        assert await rows(sessions, "SELECT count(*) FROM replies") == [(60,)]
+
+    async def test_a_pause_that_was_answered_holds_for_every_post_after_it(
+        self, sessions: Sessions, enroller: Enroller
+    ) -> None:
+        offer_id = await make_offer(sessions, "Tea")
+        first, second = await make_members(sessions, 2)
+        assert await outcomes(enroller, make_post(first, "tea")) == [("loaded",)]
+        async with sessions.begin() as session:
+            await offers.pause(session, offer_id=offer_id, actor="test")
+        assert await outcomes(enroller, make_post(second, "tea")) == [("paused",)]
+
+
+class TestTheRollup:
+    async def test_counts_posts_and_reach_by_outcome(
+        self, sessions: Sessions, enroller: Enroller
+    ) -> None:
+        await make_offer(sessions, "Tea")
+        authors = await make_members(sessions, 2)
+        await outcomes(enroller, *(make_post(author, "tea") for author in authors))
+        await outcomes(enroller, make_post(authors[0], "tea"), make_post("9", "tea"))
+        found = await rows(sessions, "SELECT outcome, posts, reach FROM post_days ORDER BY 1")
+        assert found == [("already_loaded", 1, 100), ("loaded", 2, 200), ("not_linked", 1, 100)]
+
+
+@contextmanager
+def counted(engine: AsyncEngine) -> Iterator[Counter[str]]:
+    """Statements by their first words; a COPY counts when the driver begins it."""
+    found: Counter[str] = Counter()
+
+    def count(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        found[" ".join(statement.split()[:3])] += 1
+
+    event.listen(engine.sync_engine, "before_cursor_execute", count)
+    try:
+        yield found
+    finally:
+        event.remove(engine.sync_engine, "before_cursor_execute", count)
+
+
+class TestABatch:
+    async def test_takes_as_many_statements_for_a_thousand_posts_as_for_ten(
+        self, sessions: Sessions, enroller: Enroller, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for tag in ("Tea", "Cake"):
+            await make_offer(sessions, tag, coupons_max=400)
+        authors = await make_members(sessions, 900)
+        copies = _count_copies(monkeypatch)
+        engine = sessions.kw["bind"]
+
+        def batch(part: list[str], number: int) -> list[Any]:
+            posts = [make_post(author, "tea", "cake") for author in part]
+            strangers = [make_post(str(500 + number + i), "tea") for i in range(len(part) // 10)]
+            return posts + strangers + [make_post(part[0], "tea")]
+
+        await outcomes(enroller, make_post("1", "tea"))  # the offers are read once
+        copies["n"] = 0
+        with counted(engine) as small:
+            await outcomes(enroller, *batch(authors[:10], 0))
+        small_copies, copies["n"] = copies["n"], 0
+        with counted(engine) as large:
+            await outcomes(enroller, *batch(authors[10:], 100))
+        assert large == small
+        assert copies["n"] == small_copies == 4
+        assert 10 <= large.total() <= 16
+
+
+def _count_copies(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    import asyncpg  # noqa: PLC0415
+
+    copies = {"n": 0}
+    original = asyncpg.Connection.copy_records_to_table
+
+    async def count(self: Any, *args: Any, **kwargs: Any) -> Any:
+        copies["n"] += 1
+        return await original(self, *args, **kwargs)
+
+    monkeypatch.setattr(asyncpg.Connection, "copy_records_to_table", count)
+    return copies

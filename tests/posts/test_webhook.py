@@ -1,0 +1,125 @@
+"""X's webhook over HTTP: verified, grouped, durable when answered."""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import text
+
+from app.config import Settings
+from app.kit.db import Sessions
+from tests.programme import make_members, make_offer
+
+SECRET = "consumer-secret"
+ACCOUNT = "1000000000000000001"
+HEADER = "x-twitter-webhooks-signature"
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    secret = {"x_consumer_secret": SecretStr(SECRET), "x_account_id": ACCOUNT}
+    return settings.model_copy(update=secret)
+
+
+def signed(body: bytes) -> dict[str, str]:
+    digest = hmac.new(SECRET.encode(), body, hashlib.sha256).digest()
+    return {HEADER: "sha256=" + base64.b64encode(digest).decode()}
+
+
+def event(author_id: str, tag: str, post_id: str) -> bytes:
+    now = datetime.now(UTC).isoformat()
+    post = {
+        "id": post_id, "author_id": author_id, "created_at": now, "text": f"#{tag} @programme",
+        "edit_history_tweet_ids": [post_id],
+        "entities": {"hashtags": [{"start": 0, "end": 4, "tag": tag}],
+                     "mentions": [{"start": 5, "end": 9, "id": ACCOUNT, "username": "programme"}]},
+    }  # fmt: skip
+    data = {"event_uuid": "1", "event_type": "post.mention.create", "payload": post}
+    return msgspec.json.encode({"data": data})
+
+
+async def push(client: httpx.AsyncClient, body: bytes) -> httpx.Response:
+    return await client.post("/webhooks/x", content=body, headers=signed(body))
+
+
+async def count(sessions: Sessions, table: str) -> Any:
+    async with sessions.begin() as session:
+        return (await session.execute(text(f"SELECT count(*) FROM {table}"))).scalar_one()
+
+
+async def open_offer(sessions: Sessions) -> None:
+    await make_offer(sessions, "Tea", starts_at="2020-01-01T00:00:00Z", ends_at="2090-01-01T00:00Z")
+
+
+class TestAnEvent:
+    async def test_is_durable_when_answered(
+        self, client: httpx.AsyncClient, sessions: Sessions
+    ) -> None:
+        await open_offer(sessions)
+        (author,) = await make_members(sessions, 1)
+        answer = await push(client, event(author, "tea", "1900000000000000001"))
+        assert (answer.status_code, answer.json()) == (200, {"status": "accepted"})
+        assert await count(sessions, "coupons") == 1
+
+    async def test_delivered_many_times_at_once_counts_once(
+        self, client: httpx.AsyncClient, sessions: Sessions
+    ) -> None:
+        await open_offer(sessions)
+        (author,) = await make_members(sessions, 1)
+        body = event(author, "tea", "1900000000000000001")
+        answers = await asyncio.gather(*(push(client, body) for _ in range(30)))
+        assert {answer.status_code for answer in answers} == {200}
+        assert (await count(sessions, "coupons"), await count(sessions, "posts")) == (1, 1)
+
+    async def test_shares_a_transaction_with_those_that_arrive_meanwhile(
+        self, client: httpx.AsyncClient, sessions: Sessions
+    ) -> None:
+        await open_offer(sessions)
+        authors = await make_members(sessions, 60)
+        bodies = [
+            event(a, "tea", str(1_900_000_000_000_000_000 + i)) for i, a in enumerate(authors)
+        ]
+        await asyncio.gather(*(push(client, body) for body in bodies))
+        async with sessions.begin() as session:
+            batches = await session.scalar(text("SELECT count(DISTINCT xmin::text) FROM posts"))
+        assert await count(sessions, "coupons") == 60
+        assert 1 <= batches < 60
+
+    async def test_without_a_good_signature_is_refused(self, client: httpx.AsyncClient) -> None:
+        body = event("1", "tea", "1900000000000000001")
+        for headers in ({}, {HEADER: "sha256=AAAA"}, signed(body + b" ")):
+            answer = await client.post("/webhooks/x", content=body, headers=headers)
+            assert answer.status_code == 403
+            assert answer.json()["code"] == "signature"
+
+    async def test_that_is_no_post_is_acknowledged(self, client: httpx.AsyncClient) -> None:
+        body = b'{"data":{"event_type":"like.create","payload":{"id":"1"}}}'
+        assert (await push(client, body)).json() == {"status": "ignored"}
+
+    async def test_that_cannot_be_read_is_acknowledged_with_the_reason(
+        self, client: httpx.AsyncClient
+    ) -> None:
+        answer = await push(client, b"not json")
+        assert answer.status_code == 200
+        assert answer.json()["status"] == "rejected"
+
+
+class TestTheChallenge:
+    async def test_is_answered_with_our_secret(self, client: httpx.AsyncClient) -> None:
+        token = "0123456789abcdefGHIJ"
+        digest = hmac.new(SECRET.encode(), token.encode(), hashlib.sha256).digest()
+        answer = await client.get("/webhooks/x", params={"crc_token": token})
+        assert answer.json() == {"response_token": "sha256=" + base64.b64encode(digest).decode()}
+
+    async def test_does_not_sign_an_event(self, client: httpx.AsyncClient) -> None:
+        forged = event("1", "tea", "1900000000000000001").decode()
+        answer = await client.get("/webhooks/x", params={"crc_token": forged})
+        assert answer.status_code == 422
+        assert "sha256" not in answer.text

@@ -1,0 +1,82 @@
+"""A programme for tests: partners, offers and members made the way the service makes them."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any
+from uuid import UUID
+
+from app.kit.db import Sessions
+from app.members import service as members
+from app.members.schemas import MemberLine
+from app.networks.post import Post
+from app.offers import service as offers
+from app.offers.schemas import OfferIn
+from app.partners import service as partners
+
+NOW = datetime(2026, 7, 15, 12, 0, tzinfo=UTC)
+_numbers = count(1)
+
+
+async def make_offer(
+    sessions: Sessions, hashtag: str, *, partner: str = "cafe", publish: bool = True, **terms: Any
+) -> UUID:
+    offer = OfferIn.model_validate(
+        {
+            "offer_ref": hashtag.lower(),
+            "title": f"Offer {hashtag}",
+            "hashtag": hashtag,
+            "starts_at": (NOW - timedelta(days=10)).isoformat(),
+            "ends_at": (NOW + timedelta(days=10)).isoformat(),
+            "time_zone": "UTC",
+            "currency": "USD",
+            "reward": {"fixed_minor": 500},
+            **terms,
+        }
+    )
+    async with sessions.begin() as session:
+        owner = await partners.ensure_partner(session, ref=partner)
+        (made, _, _), _ = await offers.create(
+            session, partner_id=owner.id, offer=offer, actor="test"
+        )
+        if publish:
+            await offers.publish(session, offer_id=made.id, actor="test", approves=True, now=NOW)
+    return made.id
+
+
+async def make_members(sessions: Sessions, number: int, **fields: Any) -> list[str]:
+    """Account ids of new members, each with a card; a member's ref is `m-` and the account id."""
+    account_ids = [str(10_000_000 + next(_numbers)) for _ in range(number)]
+    lines = [
+        MemberLine.model_validate(
+            {
+                "member_ref": f"m-{account_id}",
+                "account": {"network": "x", "id": account_id, "handle": f"h{account_id}"},
+                "card": {"card_ref": f"c-{account_id}", "network": "visa", "last4": "4242"},
+                "consented_at": "2026-01-01T00:00:00Z",
+                **fields,
+            }
+        )
+        for account_id in account_ids
+    ]
+    async with sessions.begin() as session:
+        saved = await members.save_members(session, rows=lines, now=NOW)
+    assert all(member.outcome == "created" for member in saved)
+    return account_ids
+
+
+def make_post(author_id: str, *tags: str, **fields: Any) -> Post:
+    post_id = str(1_900_000_000_000_000_000 + next(_numbers))
+    given: dict[str, Any] = {
+        "network": "x",
+        "id": post_id,
+        "root_id": fields.get("id", post_id),
+        "author_id": author_id,
+        "posted_at": NOW - timedelta(minutes=5),
+        "tags": tags,
+        "mentions_programme": True,
+        "is_repost": False,
+        "lang": "en",
+        "author_followers": 100,
+        **fields,
+    }
+    return Post(**given)
