@@ -1,0 +1,316 @@
+"""All SQL on the outbox. Locks are taken in one order: a network's send window, then replies."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import Integer, bindparam, func, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.kit.arrays import as_arrays
+from app.kit.db import copy_rows
+from app.replies.domain import Change, Claimed, Window
+from app.replies.models import Pause, Reply, SendWindow
+
+CHANNEL = "tagback_replies"
+ALL = "all"
+# Replies of a paused offer are set behind all others when they are met: however many there are,
+# nobody else's reply waits until they have been looked at again and again.
+PARKED = 10
+
+_DUE = f"""
+    SELECT r.id, r.outcome_unknown OR r.state = 'sending' AS unknown,
+           CASE WHEN r.posted_at < :oldest THEN 'expired'
+                WHEN r.offer_id::text IN (SELECT scope FROM paused) THEN 'parked'
+                ELSE 'claimed' END AS fate
+    FROM replies r
+    WHERE r.state IN ('queued', 'sending') AND r.network = :network AND r.priority < {PARKED}
+          AND r.not_before <= :now AND (r.state = 'queued' OR r.leased_until <= :now)
+          AND NOT EXISTS (SELECT FROM paused WHERE scope = '{ALL}')
+    ORDER BY r.priority, r.created_at
+    LIMIT :most
+    FOR UPDATE OF r SKIP LOCKED
+"""  # noqa: S608 - constants
+_DECIDED = f"""
+    WITH paused AS MATERIALIZED (SELECT scope FROM reply_pauses), due AS ({_DUE})
+    UPDATE replies r
+    SET state = CASE due.fate WHEN 'claimed' THEN 'sending' WHEN 'parked' THEN 'queued'
+                ELSE 'expired' END,
+        leased_until = CASE due.fate WHEN 'claimed' THEN CAST(:leased_until AS timestamptz) END,
+        attempts = r.attempts + CASE due.fate WHEN 'claimed' THEN 1 ELSE 0 END,
+        priority = r.priority + CASE due.fate WHEN 'parked' THEN {PARKED} ELSE 0 END,
+        outcome_unknown = due.unknown,
+        updated_at = :now
+    FROM due WHERE r.id = due.id
+"""  # noqa: S608 - constants
+# The number is in the statement's text: a plan for any LIMIT would read the whole table.
+MOST = bindparam("most", type_=Integer(), literal_execute=True)
+TAKE = text(
+    _DECIDED
+    + """
+    RETURNING due.fate, r.id, r.network, r.post_id, r.text, r.created_at, r.attempts,
+              r.outcome_unknown, r.leased_until
+    """
+).bindparams(MOST)
+_SWEEP = text(_DECIDED + " AND due.fate <> 'claimed'").bindparams(MOST)
+
+
+class NewReply(NamedTuple):
+    """In the order of the columns that COPY writes. `priority`: 0 for confirmations, else 1."""
+
+    id: UUID
+    network: str
+    root_id: str
+    post_id: str
+    posted_at: datetime
+    offer_id: UUID
+    recipient_id: str
+    kind: str
+    priority: int
+    locale: str
+    text: str
+    state: str
+    not_before: datetime
+    created_at: datetime
+    updated_at: datetime
+
+
+class Taken(NamedTuple):
+    claimed: list[Claimed]
+    others: int  # met on the way, and expired or parked
+
+
+async def insert_replies(session: AsyncSession, rows: Sequence[NewReply]) -> None:
+    await copy_rows(session, "replies", NewReply._fields, rows)
+
+
+async def notify(session: AsyncSession) -> None:
+    await session.execute(text(f"NOTIFY {CHANNEL}"))
+
+
+async def claim_invitations(
+    session: AsyncSession,
+    *,
+    network: str,
+    account_ids: Collection[str],
+    now: datetime,
+    last_before: datetime,
+) -> set[str]:
+    """Marks as invited, and returns, those not invited since `last_before`. Of two transactions
+    with the same account one waits for the other: rows are taken in the order of their ids.
+    """
+    invited = await session.scalars(
+        text(
+            """
+            INSERT INTO invitations (network, account_id, invited_at)
+            SELECT DISTINCT CAST(:network AS text), account_id, CAST(:now AS timestamptz)
+            FROM unnest(CAST(:account_ids AS text[])) AS wanted(account_id)
+            ORDER BY account_id
+            ON CONFLICT (network, account_id) DO UPDATE SET invited_at = EXCLUDED.invited_at
+            WHERE invitations.invited_at <= :last_before
+            RETURNING account_id
+            """
+        ),
+        {
+            "network": network,
+            "account_ids": list(account_ids),
+            "now": now,
+            "last_before": last_before,
+        },
+    )
+    return set(invited)
+
+
+async def refusals_told(
+    session: AsyncSession,
+    *,
+    network: str,
+    recipient_ids: Collection[str],
+    offer_ids: Collection[UUID],
+) -> set[tuple[str, UUID]]:
+    rows = await session.execute(
+        text(
+            "SELECT recipient_id, offer_id FROM replies WHERE network = :network "
+            "AND kind = 'refusal' AND recipient_id = ANY(:recipients) AND offer_id = ANY(:offers)"
+        ),
+        {"network": network, "recipients": list(recipient_ids), "offers": list(offer_ids)},
+    )
+    return {(row.recipient_id, row.offer_id) for row in rows}
+
+
+async def lock_window(session: AsyncSession, *, network: str, if_none: Window) -> Window:
+    """Held until the transaction ends: claims and records of one network go one after another."""
+    wanted = (
+        select(SendWindow.remaining, SendWindow.resets_at, SendWindow.stopped_reason)
+        .where(SendWindow.network == network)
+        .with_for_update()
+    )
+    row = (await session.execute(wanted)).first()
+    if row is None:
+        await session.execute(
+            text(
+                "INSERT INTO send_windows (network, remaining, resets_at) "
+                "VALUES (:network, :remaining, :resets_at) ON CONFLICT DO NOTHING"
+            ),
+            {
+                "network": network,
+                "remaining": if_none.remaining,
+                "resets_at": if_none.resets_at,
+            },
+        )
+        row = (await session.execute(wanted)).one()
+    return Window(*row)
+
+
+async def write_window(
+    session: AsyncSession, *, network: str, window: Window, now: datetime
+) -> None:
+    await session.execute(
+        text(
+            "UPDATE send_windows SET remaining = :remaining, resets_at = :resets_at, "
+            "stopped_reason = :stopped_reason, updated_at = :now WHERE network = :network"
+        ),
+        {"network": network, "now": now, **window._asdict()},
+    )
+
+
+async def lock_windows(session: AsyncSession) -> list[str]:
+    """No claim that saw a pause goes on after this. Returns why networks are stopped."""
+    reasons = await session.scalars(
+        select(SendWindow.stopped_reason).order_by(SendWindow.network).with_for_update()
+    )
+    return [reason for reason in reasons if reason is not None]
+
+
+async def restart(session: AsyncSession, *, now: datetime) -> None:
+    await session.execute(
+        text(
+            "UPDATE send_windows SET stopped_reason = NULL, updated_at = :now "
+            "WHERE stopped_reason IS NOT NULL"
+        ),
+        {"now": now},
+    )
+
+
+async def read_in_order(session: AsyncSession) -> None:
+    """For this transaction: the queue is read in its index's order, whatever old statistics say of
+    its length. After a burst they say that it is short, and all of it would be sorted each time.
+    """
+    await session.execute(text("SET LOCAL enable_sort = off"))
+
+
+async def take(
+    session: AsyncSession,
+    *,
+    network: str,
+    now: datetime,
+    oldest: datetime,
+    leased_until: datetime,
+    most: int,
+) -> Taken:
+    """Confirmations first, then the oldest. What has waited too long expires."""
+    values = {"network": network, "now": now, "oldest": oldest, "leased_until": leased_until}
+    rows = (await session.execute(TAKE, {**values, "most": most})).all()
+    claimed = [Claimed(*row[1:]) for row in rows if row.fate == "claimed"]
+    return Taken(claimed, len(rows) - len(claimed))
+
+
+async def sweep(
+    session: AsyncSession, *, network: str, now: datetime, oldest: datetime, most: int
+) -> None:
+    """Expires and parks at the head of the queue, claiming nothing."""
+    values = {"network": network, "now": now, "oldest": oldest, "leased_until": now}
+    await session.execute(_SWEEP, {**values, "most": most})
+
+
+async def write_changes(session: AsyncSession, changes: Sequence[Change], *, now: datetime) -> None:
+    """A claim that is over changes nothing any more, but that a reply was sent is a fact."""
+    await session.execute(
+        text(
+            """
+            UPDATE replies r
+            SET state = c.state, leased_until = NULL, not_before = c.not_before,
+                attempts = c.attempts, outcome_unknown = c.outcome_unknown,
+                sent_post_id = c.sent_post_id, problem = c.problem, updated_at = :now
+            FROM unnest(
+                CAST(:id AS uuid[]), CAST(:leased_until AS timestamptz[]),
+                CAST(:state AS text[]), CAST(:not_before AS timestamptz[]),
+                CAST(:attempts AS int[]), CAST(:outcome_unknown AS boolean[]),
+                CAST(:sent_post_id AS text[]), CAST(:problem AS text[])
+            ) AS c(id, leased_until, state, not_before, attempts, outcome_unknown, sent_post_id,
+                   problem)
+            WHERE r.id = c.id
+                  AND (r.state = 'sending' AND r.leased_until = c.leased_until
+                       OR c.state = 'sent' AND r.state <> 'sent')
+            """
+        ),
+        {**as_arrays(Change._fields, changes), "now": now},
+    )
+
+
+async def insert_pause(session: AsyncSession, *, scope: str, actor: str, now: datetime) -> bool:
+    """False when it is paused already."""
+    inserted = await session.scalar(
+        text(
+            "INSERT INTO reply_pauses (scope, actor, at) VALUES (:scope, :actor, :now) "
+            "ON CONFLICT DO NOTHING RETURNING 1"
+        ),
+        {"scope": scope, "actor": actor, "now": now},
+    )
+    return inserted is not None
+
+
+async def delete_pause(session: AsyncSession, *, scope: str) -> bool:
+    """False when it was not paused."""
+    deleted = await session.scalar(
+        text("DELETE FROM reply_pauses WHERE scope = :scope RETURNING 1"), {"scope": scope}
+    )
+    return deleted is not None
+
+
+async def unpark(session: AsyncSession, *, offer_id: UUID, now: datetime) -> None:
+    await session.execute(
+        text(
+            "UPDATE replies SET priority = priority - :parked, updated_at = :now "
+            "WHERE state IN ('queued', 'sending') AND priority >= :parked AND offer_id = :offer_id"
+        ),
+        {"parked": PARKED, "offer_id": offer_id, "now": now},
+    )
+
+
+async def count_waiting(session: AsyncSession) -> int:
+    waiting: int = (
+        await session.execute(
+            text("SELECT count(*) FROM replies WHERE state IN ('queued', 'sending')")
+        )
+    ).scalar_one()
+    return waiting
+
+
+async def count_by_kind_and_state(session: AsyncSession) -> list[tuple[str, str, int]]:
+    rows = await session.execute(
+        select(Reply.kind, Reply.state, func.count())
+        .group_by(Reply.kind, Reply.state)
+        .order_by(Reply.kind, Reply.state)
+    )
+    return [(kind, state, count) for kind, state, count in rows]
+
+
+async def read_pauses(session: AsyncSession) -> Sequence[Pause]:
+    return (await session.scalars(select(Pause).order_by(Pause.scope))).all()
+
+
+async def read_windows(session: AsyncSession) -> Sequence[SendWindow]:
+    return (await session.scalars(select(SendWindow).order_by(SendWindow.network))).all()
+
+
+async def page(
+    session: AsyncSession, *, after: UUID | None, limit: int, state: str | None
+) -> Sequence[Reply]:
+    wanted: Any = select(Reply).order_by(Reply.id).limit(limit)
+    if after is not None:
+        wanted = wanted.where(Reply.id > after)
+    if state is not None:
+        wanted = wanted.where(Reply.state == state)
+    return (await session.scalars(wanted)).all()
