@@ -1,0 +1,196 @@
+"""What X does not have: making people and posts, and seeing what became of them."""
+
+from bisect import bisect_right
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Query, Request, Response
+from msgspec import Meta, Struct
+
+from app.sandbox.delivery import Sandbox
+from app.sandbox.gate import SandboxDep, XProblem
+from app.sandbox.posts import NewPost, XId, make_post, rfc3339
+from app.sandbox.records import Entry, Post
+from app.sandbox.state import State
+
+router = APIRouter(prefix="/sandbox")
+
+LINE_BYTES_MAX = 20_000_000  # a list of people is one line
+_REJECTIONS_SHOWN_MAX = 100
+
+
+class NewPerson(Struct, forbid_unknown_fields=True, kw_only=True):
+    """With the id of a person already known: that person, changed."""
+
+    handle: Annotated[str, Meta(pattern="^[A-Za-z0-9_]{1,15}$")]
+    id: XId | None = None
+    name: str | None = None
+    created_at: Annotated[datetime, Meta(tz=True)] | None = None
+    followers: Annotated[int, Meta(ge=0)] | None = None
+    default_picture: bool | None = None
+
+
+class Outcome(Struct):
+    """What became of the lines of a request; of the rejections, the first hundred say why."""
+
+    accepted: int = 0
+    repeated: int = 0
+    rejected: int = 0
+    ids: list[str] = []
+    rejections: list[dict[str, Any]] = []
+
+    def reject(self, line: int, error: ValueError) -> None:
+        self.rejected += 1
+        reason = str(error)
+        if "trailing characters" in reason:
+            reason += "; one object a line: curl keeps line ends with --data-binary, not with -d"
+        if len(self.rejections) < _REJECTIONS_SHOWN_MAX:
+            self.rejections.append({"line": line, "reason": reason})
+
+
+@router.post("/people")
+async def make_people(request: Request, sandbox: SandboxDep) -> Response:
+    """NDJSON; a line may be a list, so that one JSON list will do."""
+    outcome = Outcome()
+    async for number, line in _lines(request):
+        try:
+            people = msgspec.json.decode(line, type=NewPerson | list[NewPerson])
+            for new in people if isinstance(people, list) else [people]:
+                outcome.ids.append(make_person(sandbox.state, new))
+                outcome.accepted += 1
+        except ValueError as error:
+            outcome.reject(number, error)
+    return _answer(outcome)
+
+
+@router.post("/posts")
+async def make_posts(request: Request, sandbox: SandboxDep) -> Response:
+    """A post whose id is known is delivered again as it was, as X does with duplicates."""
+    outcome = Outcome()
+    async for number, line in _lines(request):
+        try:
+            new = msgspec.json.decode(line, type=NewPost)
+            post = sandbox.state.posts.get(new.id or "")
+            if post:
+                outcome.repeated += 1
+            else:
+                post = make_post(sandbox.state, new)
+                sandbox.state.record(Entry(post=post))
+                outcome.accepted += 1
+        except ValueError as error:
+            outcome.reject(number, error)
+            continue
+        outcome.ids.append(post.id)
+        await sandbox.publish(post)
+    return _answer(outcome)
+
+
+@router.get("/state")
+async def show_state(sandbox: SandboxDep) -> Response:
+    return _json(describe(sandbox))
+
+
+@router.get("/replies")
+async def list_replies(
+    sandbox: SandboxDep,
+    cursor: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
+) -> Response:
+    """Oldest first. `cursor`: the id of the last reply already seen."""
+    own = sandbox.state.own
+    page: list[Post] = []
+    for index in range(bisect_right(own, cursor, key=lambda post: int(post.id)), len(own)):
+        if own[index].reply_to:
+            page.append(own[index])
+        if len(page) > limit:
+            break
+    items = [
+        {
+            "id": post.id,
+            "in_reply_to_id": post.reply_to,
+            "text": post.text,
+            "created_at": rfc3339(post.created_at),
+        }
+        for post in page[:limit]
+    ]
+    return _json({"items": items, "next_cursor": items[-1]["id"] if page[limit:] else None})
+
+
+def make_person(state: State, new: NewPerson) -> str:
+    """The person's id. A ValueError says why not."""
+    holder = state.ids_by_handle.get(new.handle.lower())
+    if holder is not None and holder != new.id:
+        raise ValueError(f"the handle {new.handle} belongs to {holder}")
+    person = state.people.get(new.id or "") or state.new_person(new.handle, id=new.id)
+    given = {
+        name: value for name, value in msgspec.structs.asdict(new).items() if value is not None
+    }
+    person = msgspec.structs.replace(person, **given)
+    state.record(Entry(person=person))
+    return person.id
+
+
+def describe(sandbox: Sandbox) -> dict[str, Any]:
+    state = sandbox.state
+    micro_usd = state.usage_micro_usd()
+    pending = {
+        "webhook": sandbox.webhooks.pending(),
+        "activity_stream": sandbox.streams.pending("activity_stream"),
+        "filtered_stream": sandbox.streams.pending("filtered_stream"),
+    }
+    return {
+        "profile": state.settings.profile,
+        "account": {"id": state.settings.account_id, "handle": state.settings.handle},
+        "people": len(state.people),
+        "posts": len(state.posts),
+        "replies": state.replies,
+        "events": {
+            name: {
+                "delivered": channel.delivered,
+                "pending": pending[name],
+                "dropped": channel.dropped,
+                "unheard": channel.unheard,
+            }
+            for name, channel in state.channels.items()
+        },
+        "dropped_last": list(sandbox.webhooks.dropped),
+        "usage": {
+            "counts": dict(sorted(state.usage.items())),
+            "micro_usd": micro_usd,
+            "total_micro_usd": sum(micro_usd.values()),
+        },
+        "connections": {
+            name: len(sandbox.streams.connected(name))
+            for name in ("activity_stream", "filtered_stream")
+        },
+        "webhooks": [msgspec.to_builtins(webhook) for webhook in state.webhooks.values()],
+        "subscriptions": len(state.subscriptions),
+    }
+
+
+async def _lines(request: Request) -> AsyncIterator[tuple[int, bytes]]:
+    """Lines with their numbers from 1, given while the body still arrives: it may be any length."""
+    rest = b""
+    number = 0
+    async for chunk in request.stream():
+        *lines, rest = (rest + chunk).split(b"\n")
+        if len(rest) > LINE_BYTES_MAX:
+            raise XProblem(413, "Payload Too Large", f"A line over {LINE_BYTES_MAX} bytes.")
+        for line in lines:
+            number += 1
+            if line.strip():
+                yield number, line
+    if rest.strip():
+        yield number + 1, rest
+
+
+def _answer(outcome: Outcome) -> Response:
+    failed = outcome.rejected and not outcome.ids
+    return _json(msgspec.to_builtins(outcome), status=400 if failed else 200)
+
+
+def _json(body: dict[str, Any], *, status: int = 200) -> Response:
+    indented = msgspec.json.format(msgspec.json.encode(body), indent=1)
+    return Response(indented + b"\n", status, media_type="application/json")

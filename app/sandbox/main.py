@@ -1,0 +1,60 @@
+"""A local server that speaks the part of the X API that Tagback uses. It stands for X, not for
+Tagback: it knows nothing of offers or members.
+"""
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+
+from app.sandbox import control, page, x_activity, x_posts
+from app.sandbox.delivery import Sandbox
+from app.sandbox.gate import XProblem, answer_problem, invalid
+from app.sandbox.settings import SandboxSettings
+from app.sandbox.state import State
+from app.sandbox.streams import Streams
+from app.sandbox.webhooks import Webhooks
+
+__all__ = ["SandboxServer", "SandboxSettings", "create_sandbox"]
+
+
+def create_sandbox(settings: SandboxSettings) -> FastAPI:
+    """Reads the data file, if there is one: a ValueError names a line that is not ours."""
+    state = State(settings)
+    sandbox = Sandbox(state, Streams(state), Webhooks(state))
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        sandbox.webhooks.start()
+        yield
+        await sandbox.webhooks.stop()
+        state.close()
+
+    app = FastAPI(title="X stand-in", lifespan=lifespan, openapi_url=None)
+    app.state.sandbox = sandbox
+    for router in (x_posts.router, x_activity.router, control.router, page.router):
+        app.include_router(router)
+    app.exception_handler(XProblem)(answer_problem)
+    app.exception_handler(RequestValidationError)(_answer_bad_parameter)
+    return app
+
+
+async def _answer_bad_parameter(request: Request, error: RequestValidationError) -> Response:
+    first = error.errors()[0]
+    return await answer_problem(request, invalid(f"$.{first['loc'][-1]}: {first['msg']}"))
+
+
+class SandboxServer(uvicorn.Server):
+    """Ends its open streams when told to stop, which uvicorn alone would wait for in vain."""
+
+    def __init__(self, settings: SandboxSettings, *, host: str = "127.0.0.1", port: int) -> None:
+        self._app = create_sandbox(settings)
+        super().__init__(uvicorn.Config(self._app, host=host, port=port, log_level="warning"))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        sandbox: Sandbox = self._app.state.sandbox
+        sandbox.streams.hang_up_all("OperationalDisconnect")
+        await super().shutdown(sockets)
