@@ -1,0 +1,52 @@
+"""`tagback export`."""
+
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from app.cli.running import run
+from app.errors import TagbackError
+
+What = Literal["redemptions", "coupons", "posts", "credits"]
+Format = Literal["csv", "ndjson", "parquet"]
+
+
+class ExportError(TagbackError):
+    code = "export"
+
+
+def export(
+    what: Annotated[What, typer.Argument(help="What to write.")],
+    *,
+    file_format: Annotated[Format, typer.Option("--format", help="How to write it.")] = "csv",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="A file; standard output when not given.")
+    ] = None,
+) -> None:
+    """Write a whole set, from one snapshot and in constant memory.
+
+    Examples:
+      tagback export redemptions --format parquet --out redemptions.parquet
+
+      tagback export credits --format ndjson | head
+
+    """
+    written = run(_export(what, file_format, out))
+    typer.echo(f"{written} rows", err=True)
+
+
+async def _export(what: What, file_format: Format, out: Path | None) -> int:
+    from app.config import get_settings  # noqa: PLC0415 - `--help` shall not wait for these
+    from app.database import open_sessions  # noqa: PLC0415
+    from app.insight import attribution, exporting  # noqa: PLC0415
+
+    if out is None and sys.stdout.isatty() and file_format == "parquet":
+        raise ExportError("parquet is not for a terminal: give --out FILE")
+    async with open_sessions(get_settings()) as sessions:
+        await attribution.flush(sessions)
+        with nullcontext(sys.stdout.buffer) if out is None else out.open("wb") as target:
+            async with sessions.begin() as session:
+                return await exporting.export(session, what, file_format=file_format, out=target)

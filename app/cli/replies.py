@@ -1,0 +1,87 @@
+"""`tagback replies`: the red button, and what it stops."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+
+from app.cli.keys import ACTOR
+from app.cli.running import run
+from app.config import get_settings
+from app.database import open_sessions
+from app.kit.clock import now
+from app.replies import service
+
+app = typer.Typer(help="Pause, resume and count replies.")
+
+Offer = Annotated[
+    UUID | None, typer.Option("--offer", metavar="ID", help="This offer's alone; all if unset.")
+]
+
+
+@app.command()
+def pause(*, offer: Offer = None) -> None:
+    """Send no more replies; those already on their way arrive.
+
+    What waits is kept, and expires when its post is too old to answer.
+
+    Example: tagback replies pause
+
+    Example: tagback replies pause --offer 01890a5d-ac96-774b-bcce-b302099a8057
+    """
+    waiting = run(_pause(offer))
+    print(f"paused {_named(offer)}; {waiting} in all wait to be sent")
+
+
+async def _pause(offer: UUID | None) -> int:
+    async with open_sessions(get_settings()) as sessions, sessions.begin() as session:
+        await service.pause(session, scope=offer or "all", actor=ACTOR, now=now())
+        return await service.waiting_count(session)
+
+
+@app.command()
+def resume(*, offer: Offer = None) -> None:
+    """Send replies again: lift a pause, and what X has stopped for want of credits or access.
+
+    A pause of all and the pause of an offer are two: each is lifted by itself.
+
+    Example: tagback replies resume
+    """
+    waiting = run(_resume(offer))
+    print(f"resumed {_named(offer)}; {waiting} in all wait to be sent")
+
+
+async def _resume(offer: UUID | None) -> int:
+    async with open_sessions(get_settings()) as sessions, sessions.begin() as session:
+        await service.resume(session, scope=offer or "all", actor=ACTOR, now=now())
+        return await service.waiting_count(session)
+
+
+@app.command()
+def status() -> None:
+    """Show how many replies wait, were sent or were not, and what holds them back.
+
+    Example: tagback replies status
+    """
+    found = run(_summary())
+    for kind, states in found["replies"].items():
+        counts = ", ".join(f"{count} {state}" for state, count in states.items())
+        print(f"{kind}s: {counts}")
+    if not found["replies"]:
+        print("no replies yet")
+    for scope, since in found["pauses"].items():
+        what = "all replies" if scope == "all" else f"replies about offer {scope}"
+        print(f"paused since {since:%Y-%m-%d %H:%M} UTC: {what}")
+    for network, window in found["windows"].items():
+        print(f"{network}: {window['remaining']} more until {window['resets_at']:%H:%M} UTC")
+        if window["stopped_reason"]:
+            print(f"{network}: STOPPED, {window['stopped_reason']}; then tagback replies resume")
+
+
+async def _summary() -> dict[str, Any]:
+    async with open_sessions(get_settings()) as sessions, sessions() as session:
+        return await service.summary(session)
+
+
+def _named(offer: UUID | None) -> str:
+    return "all replies" if offer is None else f"replies about offer {offer}"

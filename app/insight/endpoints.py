@@ -1,0 +1,48 @@
+from datetime import date
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+
+from app.deps import SessionDep
+from app.insight import attribution, explain
+from app.partners.auth import Principal, require
+from app.partners.tenancy import TenantSession
+
+router = APIRouter(prefix="/v1", tags=["insight"])
+
+Analyst = Annotated[Principal, Depends(require("analyst", "partner", "operator"))]
+Support = Annotated[Principal, Depends(require("operator", "issuer"))]
+Language = Annotated[str, Query(pattern="^(en|fr)$")]
+
+
+@router.get("/attribution")
+async def get_attribution(
+    session: TenantSession,
+    _: Analyst,
+    group_by: Annotated[str, Query(max_length=200)] = "offer",
+    since: date | None = None,
+    until: date | None = None,
+) -> dict[str, list[dict[str, Any]]]:
+    """Posts, coupons, redemptions, sales and rewards by one or several of offer, hashtag, partner,
+    network, channel, customer_kind, country and day, and always by currency. Days are UTC; the
+    figures are a few seconds old at most.
+    """
+    names = [name.strip() for name in group_by.split(",") if name.strip()]
+    rows = await attribution.attribution(session, group_by=names, since=since, until=until)
+    return {"items": rows}
+
+
+@router.get("/explain/posts/{post_id}")
+async def explain_post(
+    post_id: str, session: SessionDep, _: Support, network: str = "x", locale: Language = "en"
+) -> dict[str, Any]:
+    """Why a post did or did not load a coupon."""
+    return await explain.explain_post(session, post_id=post_id, network=network, locale=locale)
+
+
+@router.get("/explain/transactions/{transaction_id}")
+async def explain_transaction(
+    transaction_id: str, session: SessionDep, _: Support, locale: Language = "en"
+) -> dict[str, Any]:
+    """Why a purchase did or did not earn a reward."""
+    return await explain.explain_transaction(session, transaction_id=transaction_id, locale=locale)
