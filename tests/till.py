@@ -21,6 +21,12 @@ from app.redemptions.transactions import Answer, Transaction
 from tests.builders import NOON, add_coupon, add_member, add_offer, add_partner, add_shop
 
 NOW = NOON + timedelta(days=10)
+STATE = "SELECT state, reason, decided, holds_use, owed_minor FROM redemptions"
+COUPONS = "SELECT spent_minor, uses FROM coupons ORDER BY id"
+POSTED = (
+    "SELECT coalesce(sum(CASE WHEN debit_account = 'partner_payable' THEN amount_minor "
+    "ELSE -amount_minor END), 0)::bigint FROM transfers"
+)
 _numbers = count(1)
 
 
@@ -40,6 +46,10 @@ def make_transaction(
         "occurred_at": NOON,
     }
     return Transaction(**usual | changes)
+
+
+def told(answer: Answer) -> tuple[str, str | None, str | None, int]:
+    return answer.status, answer.decision, answer.reason, answer.reward_minor
 
 
 @dataclass

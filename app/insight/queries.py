@@ -49,9 +49,10 @@ _FOLLOW = text(
         ON CONFLICT (redemption_id) DO UPDATE SET
             offer_id = EXCLUDED.offer_id, hashtag = EXCLUDED.hashtag, reach = EXCLUDED.reach,
             network = EXCLUDED.network, posted_at = EXCLUDED.posted_at,
-            purchased_at = EXCLUDED.purchased_at, state = EXCLUDED.state,
-            spend_minor = EXCLUDED.spend_minor, reward_minor = EXCLUDED.reward_minor,
-            refunded_minor = EXCLUDED.refunded_minor
+            purchased_at = EXCLUDED.purchased_at, channel = EXCLUDED.channel,
+            customer_kind = EXCLUDED.customer_kind, country = EXCLUDED.country,
+            state = EXCLUDED.state, spend_minor = EXCLUDED.spend_minor,
+            reward_minor = EXCLUDED.reward_minor, refunded_minor = EXCLUDED.refunded_minor
     ), difference AS (
         SELECT 1 AS sign, * FROM after UNION ALL
         SELECT -1, redemption_id, offer_id, partner_id, buyer, network, hashtag, reach, posted_at,

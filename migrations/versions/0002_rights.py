@@ -54,7 +54,7 @@ def upgrade() -> None:
         # the subquery runs as the partner: it finds the partner's offers alone
         op.execute(
             f"CREATE POLICY own ON {table} TO tagback_partner "
-            "USING (offer_id IN (SELECT id FROM offers))"  # noqa: S608 - names of tables above
+            "USING (offer_id IN (SELECT id FROM offers))"
         )
     op.execute(
         "CREATE POLICY own ON webhook_deliveries TO tagback_partner "
