@@ -4,6 +4,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,10 +12,10 @@ from uuid import UUID
 
 import httpx
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from starlette.types import ASGIApp, Receive, Scope, Send
-from support import MakeKey, Ran, Tagback
 
 from app.cli.roles import ApiServer, address, open_socket
 from app.config import Settings
@@ -24,6 +25,9 @@ from app.kit.db import Sessions, make_engine, make_sessions
 from app.main import create_app
 from app.partners import service as partners
 from app.partners.roles import Role
+from app.sandbox.main import SandboxServer, SandboxSettings
+from tests.stand_in import PROGRAMME, StandIn, StartX, serving
+from tests.support import MakeKey, Ran, Tagback
 
 ROOT = Path(__file__).parent.parent
 TEMPLATE = "tagback_template"
@@ -220,3 +224,23 @@ def tagback(tagback_path: Path, environment: dict[str, str], tmp_path: Path) -> 
         return Ran(process.returncode, out.decode(), err.decode())
 
     return run
+
+
+@pytest.fixture
+async def start_x(settings: Settings) -> AsyncIterator[StartX]:
+    """Starts stand-ins with any of their settings, and stops them at the end."""
+    async with AsyncExitStack() as stack:
+
+        async def start(**given: Any) -> StandIn:
+            told = SandboxSettings(user_token="user", app_token="app", **given)
+            address = await stack.enter_async_context(serving(SandboxServer(told, port=0)))
+            client = await stack.enter_async_context(httpx.AsyncClient(base_url=address))
+            await client.post("/sandbox/people", json={"id": "1", "handle": "ann"})
+            changed = {
+                "x_base_url": address,
+                "x_user_token": SecretStr("user"),
+                "x_account_id": PROGRAMME,
+            }
+            return StandIn(settings.model_copy(update=changed), client)
+
+        yield start

@@ -12,6 +12,10 @@ from app.networks.post import Post
 from app.offers import service as offers
 from app.offers.schemas import OfferIn
 from app.partners import service as partners
+from app.partners.schemas import MerchantLine
+from app.redemptions.domain import TransactionType
+from app.redemptions.service import record_committed
+from app.redemptions.transactions import Answer, Transaction
 
 NOW = datetime(2026, 7, 15, 12, 0, tzinfo=UTC)
 _numbers = count(1)
@@ -41,6 +45,48 @@ async def make_offer(
         if publish:
             await offers.publish(session, offer_id=made.id, actor="test", approves=True, now=NOW)
     return made.id
+
+
+async def make_shop(
+    sessions: Sessions, place: str, *, partner: str = "cafe", **fields: Any
+) -> None:
+    """A confirmed acceptor, `place` at the acquirer ACQ."""
+    line = {
+        "partner": partner,
+        "acquirer_id": "ACQ",
+        "acceptor_id": place,
+        "name": place.title(),
+        "channel": "in_store",
+        "mcc": "5814",
+        "country": "US",
+        **fields,
+    }
+    async with sessions.begin() as session:
+        (saved,) = await partners.save_acceptors(
+            session, rows=[MerchantLine.model_validate(line)], now=NOW
+        )
+    assert saved.outcome == "created"
+
+
+async def pay(
+    sessions: Sessions, account_id: str, kind: TransactionType, amount_minor: int, **fields: Any
+) -> Answer:
+    """A card transaction of the member with that account, at NOW in the shop `counter`."""
+    number = next(_numbers)
+    given: dict[str, Any] = {
+        "id": f"t{number}",
+        "type": kind,
+        "purchase_id": f"p{number}",
+        "card_ref": f"c-{account_id}",
+        "acquirer_id": "ACQ",
+        "acceptor_id": "counter",
+        "amount_minor": amount_minor,
+        "currency": "USD",
+        "occurred_at": NOW,
+        **fields,
+    }
+    (answer,) = await record_committed(sessions, transactions=[Transaction(**given)], now=NOW)
+    return answer
 
 
 async def make_members(sessions: Sessions, number: int, **fields: Any) -> list[str]:

@@ -7,7 +7,6 @@ import pytest
 from fastapi import APIRouter, Request
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
-from support import MakeKey
 
 from app import main
 from app.config import Settings
@@ -15,6 +14,7 @@ from app.database import ENGINE, Database
 from app.deps import SessionDep
 from app.errors import Conflict
 from app.kit.db import Sessions, make_engine, make_sessions
+from tests.support import MakeKey
 
 LIMIT = 2_048
 PROBLEM = "application/problem+json"

@@ -9,12 +9,12 @@ from typing import Any
 
 import httpx
 import pytest
-from support import Tagback
 from typer.testing import CliRunner
 
 from app.cli import make_app
 from app.kit.db import Sessions
 from app.partners import service as partners
+from tests.support import Tagback
 
 
 class TestHelp:

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import func, select
-from support import Tagback
 
 from app.kit.db import Base, Sessions
 from app.members.models import Card, Member
 from app.partners.models import Acceptor
+from tests.support import Tagback
 
 CARD_NUMBER = "4111111111111111"
 

@@ -2,7 +2,8 @@ from typing import Any
 
 import httpx
 import pytest
-from support import MakeKey
+
+from tests.support import MakeKey
 
 CARD_NUMBER = "4111111111111111"
 BODY: dict[str, Any] = {

@@ -5,13 +5,13 @@ from typing import Any
 import httpx
 import pytest
 from sqlalchemy import func, select
-from support import MakeKey
 
 from app.errors import Conflict
 from app.kit.db import Sessions
 from app.partners import service
 from app.partners.models import Acceptor, AuditEntry, Partner
 from app.partners.schemas import MerchantLine
+from tests.support import MakeKey
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 SHOP = {

@@ -4,13 +4,13 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 from sqlalchemy import select, text
-from support import MakeKey
 
 from app.errors import Invalid, NotAuthenticated, NotFound
 from app.kit.db import Sessions
 from app.partners import service
 from app.partners.auth import authenticate
 from app.partners.models import ApiKey, AuditEntry
+from tests.support import MakeKey
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 

@@ -8,7 +8,6 @@ import pytest
 from outbox import queue, reply, rows, states
 from pydantic import SecretStr
 from sqlalchemy import text
-from stand_in import StandIn, StartX
 from structlog.testing import capture_logs
 
 from app.config import Settings
@@ -19,6 +18,7 @@ from app.networks.x.client import open_sender
 from app.replies import sender as worker
 from app.replies import service
 from app.replies.service import NewReply
+from tests.stand_in import StandIn, StartX
 
 SECONDS_MAX = 20.0
 
