@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 LINE_BYTES_MAX = 1024 * 1024
+DOCUMENT_BYTES_MAX = 64 * 1024 * 1024
 _BUFFER_BYTES = 256 * 1024
 _KEPT_BYTES = 4_096  # of a line that is too long: what a report of it may want to show
 
@@ -48,9 +49,10 @@ class LineResult(NamedTuple):
 
 
 def read_lines(stream: io.BufferedReader, *, name: str) -> Iterator[Line | BadLine]:
-    """Every line that is not blank, of gzip or not. CSV by the ending of `name`, else by a first
-    line that is a header and no JSON. An empty cell is left out, a dot makes an object within, a
-    cell that is a JSON list or object becomes one, and every other cell is a string.
+    """Every line that is not blank, of gzip or not; of a JSON document over several lines, its
+    items. CSV by the ending of `name`, else by a first line that is a header and no JSON. An empty
+    cell is left out, a dot makes an object within, a cell that is a JSON list or object becomes
+    one, and every other cell is a string.
 
     Raises FileError when reading fails, for damaged gzip, for a header that makes no sense.
     """
@@ -66,13 +68,40 @@ def read_lines(stream: io.BufferedReader, *, name: str) -> Iterator[Line | BadLi
         if _is_csv(name, first):
             yield from _csv_rows(first, lines)
             return
-        for line in _chain(first, lines):
+        for line in _document(first, lines) if _opens_a_document(first) else _chain(first, lines):
             if isinstance(line, BadLine) or line.raw.strip():
                 yield line
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise FileError("the gzip data is damaged or ends too early") from error
     except OSError as error:
         raise FileError(error.strerror or str(error)) from error
+
+
+def _opens_a_document(first: Line | BadLine) -> bool:
+    return first.raw.strip() in (b"{", b"[")
+
+
+def _document(first: Line | BadLine, rest: Iterator[Line | BadLine]) -> Iterator[Line | BadLine]:
+    """One JSON document spread over lines, as editors and `jq` write it: a list is a line for each
+    of its items, anything else is one line. What is none, or too large to hold, is lines again.
+    """
+    held: list[Line | BadLine] = [first]
+    size = 0
+    for line in rest:
+        held.append(line)
+        size += len(line.raw)
+        if isinstance(line, BadLine) or size > DOCUMENT_BYTES_MAX:
+            yield from held
+            yield from rest
+            return
+    try:
+        found = json.loads(b"\n".join(line.raw for line in held))
+    except ValueError:
+        yield from held
+        return
+    items = found if isinstance(found, list) else [found]
+    for number, item in enumerate(items, start=1):
+        yield Line(number, json.dumps(item).encode())
 
 
 def _chain(first: Line | BadLine, rest: Iterator[Line | BadLine]) -> Iterator[Line | BadLine]:

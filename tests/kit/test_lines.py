@@ -20,6 +20,19 @@ def rows(data: str | bytes, name: str = "file.csv") -> list[dict[str, Any]]:
     return [json.loads(line.raw) for line in found]
 
 
+class TestADocumentOverSeveralLines:
+    def test_is_one_line(self) -> None:
+        assert rows('{\n "a": {\n  "b": 1\n }\n}\n', "event.json") == [{"a": {"b": 1}}]
+
+    def test_is_a_line_for_each_item_of_a_list(self) -> None:
+        assert rows('[\n {"a": 1},\n {"a": 2}\n]', "-") == [{"a": 1}, {"a": 2}]
+
+    def test_that_is_none_stops_no_other_line(self) -> None:
+        assert read(b'{\n{"a": 1}\n\n{"a": 2}\n') == [
+            Line(1, b"{"), Line(2, b'{"a": 1}'), Line(4, b'{"a": 2}')
+        ]  # fmt: skip
+
+
 class TestNdjson:
     def test_is_numbered_lines_as_they_are(self) -> None:
         assert read(b'{"a": 1}\n{bad\r\n') == [Line(1, b'{"a": 1}'), Line(2, b"{bad")]
