@@ -1,10 +1,12 @@
 from datetime import date
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
 
 from app.deps import SessionDep
-from app.insight import attribution, explain
+from app.insight import attribution, explain, queries
+from app.insight.schemas import RedemptionOut
+from app.kit.pagination import Page, PagingDep, make_page
 from app.partners.auth import Principal, require
 from app.partners.tenancy import TenantSession
 
@@ -30,6 +32,22 @@ async def get_attribution(
     names = [name.strip() for name in group_by.split(",") if name.strip()]
     rows = await attribution.attribution(session, group_by=names, since=since, until=until)
     return {"items": rows}
+
+
+@router.get("/redemptions")
+async def list_redemptions(
+    session: TenantSession,
+    _: Analyst,
+    paging: PagingDep,
+    state: Literal["pending", "earned", "returned", "rejected"] | None = None,
+) -> Page[RedemptionOut]:
+    """Purchases that used, or might have used, a coupon: all of them, or a partner's own. The buyer
+    is a pseudonym that means nothing to another partner; the post is not shown.
+    """
+    rows = await queries.page_of_sales(
+        session, after=paging.after, limit=paging.limit + 1, state=state
+    )
+    return make_page(rows, paging, show=RedemptionOut.of, row_id=lambda row: row[0].redemption_id)
 
 
 @router.get("/explain/posts/{post_id}")

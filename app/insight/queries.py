@@ -1,12 +1,13 @@
 from collections.abc import Sequence
 from datetime import date
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Row, Select, func, select, text
 from sqlalchemy.ext.asyncio import AsyncResult, AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
-from app.insight.models import SalesDay
+from app.insight.models import Sale, SalesDay
 from app.offers.models import Offer
 from app.partners.models import Partner
 from app.posts.models import PostDay
@@ -364,3 +365,22 @@ async def find_transaction(session: AsyncSession, transaction_id: str) -> Row[An
             {"id": transaction_id},
         )
     ).first()
+
+
+async def page_of_sales(
+    session: AsyncSession, *, after: UUID | None, limit: int, state: str | None
+) -> Sequence[tuple[Sale, str, str]]:
+    """Each with its offer's and its partner's ref, by id."""
+    query = (
+        select(Sale, Offer.ref, Partner.ref)
+        .join(Offer, Offer.id == Sale.offer_id)
+        .join(Partner, Partner.id == Sale.partner_id)
+        .order_by(Sale.redemption_id)
+        .limit(limit)
+    )
+    if after is not None:
+        query = query.where(Sale.redemption_id > after)
+    if state is not None:
+        query = query.where(Sale.state == state)
+    rows = await session.execute(query)
+    return [(sale, offer, partner) for sale, offer, partner in rows]

@@ -195,7 +195,8 @@ async def page(
         query = query.where(Offer.id > after)
     if state is not None:
         query = query.where(Offer.state == state)
-    return [row.tuple() for row in await session.execute(query)]
+    rows = await session.execute(query)
+    return [(offer, version, counter) for offer, version, counter in rows]
 
 
 async def update_offer(session: AsyncSession, offer_id: UUID, **values: Any) -> None:  # noqa: ANN401 - columns of many types
@@ -215,4 +216,4 @@ async def member_coupons(session: AsyncSession, member_id: UUID) -> Sequence[tup
         .where(Coupon.member_id == member_id)
         .order_by(Coupon.loaded_at.desc(), Coupon.id)
     )
-    return [row.tuple() for row in await session.execute(query)]
+    return [(coupon, offer) for coupon, offer in await session.execute(query)]

@@ -150,11 +150,14 @@ class TestOverHttp:
         seen = {}
         for partner in (cafe, rival):
             key = await make_key("partner", partner.id)
-            answer = await client.get(
-                "/v1/attribution?group_by=offer,day", headers={"Authorization": f"Bearer {key}"}
+            headers = {"Authorization": f"Bearer {key}"}
+            rows = await client.get("/v1/attribution?group_by=offer,day", headers=headers)
+            sales = await client.get("/v1/redemptions?state=earned", headers=headers)
+            seen[partner.ref] = (
+                [row["sales_minor"] for row in rows.json()["items"]],
+                [sale["spend_minor"] for sale in sales.json()["items"]],
             )
-            seen[partner.ref] = [row["sales_minor"] for row in answer.json()["items"]]
-        assert seen == {"cafe": [2_000], "rival": []}
+        assert seen == {"cafe": ([2_000], [2_000]), "rival": ([], [])}
 
     async def test_an_unknown_dimension_is_named(
         self, client: httpx.AsyncClient, make_key: MakeKey

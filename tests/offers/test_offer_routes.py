@@ -1,0 +1,174 @@
+"""Offers from draft to end, over HTTP, as a partner and an operator have them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from sqlalchemy import text
+
+from app.kit.db import Sessions
+from app.partners import service as partners
+from tests.support import MakeKey
+
+Call = Callable[..., Awaitable[httpx.Response]]
+
+
+@pytest.fixture
+async def cafe(sessions: Sessions) -> UUID:
+    async with sessions.begin() as session:
+        return (await partners.ensure_partner(session, ref="cafe", name="Café")).id
+
+
+@pytest.fixture
+async def partner(client: httpx.AsyncClient, make_key: MakeKey, cafe: UUID) -> Call:
+    return _caller(client, await make_key("partner", cafe))
+
+
+@pytest.fixture
+async def operator(client: httpx.AsyncClient, make_key: MakeKey) -> Call:
+    return _caller(client, await make_key("operator"))
+
+
+def _caller(client: httpx.AsyncClient, key: str) -> Call:
+    async def call(path: str, body: Any = None, method: str = "POST") -> httpx.Response:
+        headers = {"Authorization": f"Bearer {key}"}
+        return await client.request(method, f"/v1/offers{path}", json=body, headers=headers)
+
+    return call
+
+
+def terms(**changes: Any) -> dict[str, Any]:
+    now = datetime.now(UTC)
+    return {
+        "offer_ref": "tea-1",
+        "title": "Tea for two",
+        "hashtag": "#TeaForTwo",
+        "starts_at": (now - timedelta(hours=1)).isoformat(),
+        "ends_at": (now + timedelta(days=5)).isoformat(),
+        "time_zone": "Europe/Paris",
+        "currency": "EUR",
+        "reward": {"basis_points": 1_000, "max_minor": 700},
+        **changes,
+    }
+
+
+class TestAnOffer:
+    async def test_of_a_partner_waits_for_the_operators_approval(
+        self, partner: Call, operator: Call
+    ) -> None:
+        made = await partner("", terms())
+        assert (made.status_code, made.json()["state"]) == (201, "draft")
+        offer_id = made.json()["id"]
+        assert (await partner(f"/{offer_id}/publish")).json()["state"] == "submitted"
+        assert (await partner(f"/{offer_id}/approve")).status_code == 403
+        assert (await operator(f"/{offer_id}/approve")).json()["state"] == "live"
+        assert (await partner(f"/{offer_id}/pause")).json()["state"] == "paused"
+        assert (await partner(f"/{offer_id}/resume")).json()["state"] == "live"
+        ended = (await partner(f"/{offer_id}/end")).json()
+        assert ended["state"] == "ended"
+        assert datetime.fromisoformat(ended["ends_at"]) <= datetime.now(UTC)
+        assert (await partner(f"/{offer_id}/resume")).status_code == 409
+
+    async def test_within_the_credit_limit_is_published_at_once(
+        self, partner: Call, sessions: Sessions
+    ) -> None:
+        async with sessions.begin() as session:
+            await session.execute(
+                text("UPDATE partners SET credit_limit_minor = 70000, credit_currency = 'EUR'")
+            )
+        small = (await partner("", terms(budget_minor=70_000))).json()["id"]
+        large = await partner("", terms(offer_ref="b", hashtag="b", budget_minor=70_001))
+        assert (await partner(f"/{small}/publish")).json()["state"] == "live"
+        assert (await partner(f"/{large.json()['id']}/publish")).json()["state"] == "submitted"
+
+    async def test_sent_again_is_answered_as_it_stands_and_never_with_other_terms(
+        self, partner: Call
+    ) -> None:
+        body = terms()
+        first, again = await partner("", body), await partner("", body)
+        assert (first.status_code, again.status_code) == (201, 200)
+        assert first.json() == again.json()
+        other = await partner("", {**body, "reward": {"fixed_minor": 100}})
+        assert (other.status_code, other.json()["code"]) == (409, "conflict")
+
+    async def test_may_grow_and_never_shrink(self, partner: Call) -> None:
+        offer_id = (await partner("", terms(coupons_max=10))).json()["id"]
+        grown = await partner(f"/{offer_id}", {"coupons_max": 12}, "PATCH")
+        assert grown.json()["coupons_max"] == 12
+        for smaller in ({"coupons_max": 11}, {"budget_minor": 10**6},
+                        {"ends_at": terms()["starts_at"]}):  # fmt: skip
+            assert (await partner(f"/{offer_id}", smaller, "PATCH")).status_code == 422
+
+    async def test_is_seen_by_its_partner_alone(
+        self, client: httpx.AsyncClient, make_key: MakeKey, partner: Call, sessions: Sessions
+    ) -> None:
+        offer_id = (await partner("", terms())).json()["id"]
+        async with sessions.begin() as session:
+            rival = await partners.ensure_partner(session, ref="rival")
+        other = _caller(client, await make_key("partner", rival.id))
+        assert (await other(f"/{offer_id}", method="GET")).status_code == 404
+        assert (await other(f"/{offer_id}/pause")).status_code == 404
+        assert (await other("", method="GET")).json()["items"] == []
+        (listed,) = (await partner("", method="GET")).json()["items"]
+        assert listed["id"] == offer_id
+
+
+class TestAHashtag:
+    async def test_means_one_offer_at_a_time_whoever_publishes_together(
+        self, operator: Call, cafe: UUID, sessions: Sessions
+    ) -> None:
+        del cafe
+        made = []
+        for number in range(6):
+            body = terms(
+                offer_ref=f"o-{number}", partner="cafe", hashtag="Ｔea" if number else "tea"
+            )
+            made.append((await operator("", body)).json()["id"])
+        answers = await asyncio.gather(*(operator(f"/{offer_id}/publish") for offer_id in made))
+        assert sorted(answer.status_code for answer in answers) == [200, 409, 409, 409, 409, 409]
+        codes = {answer.json()["code"] for answer in answers if answer.status_code == 409}
+        assert codes == {"tag_taken"}
+        async with sessions.begin() as session:
+            live = await session.scalar(text("SELECT count(*) FROM offers WHERE state = 'live'"))
+        assert live == 1
+
+    async def test_is_free_again_when_its_offer_has_ended(self, operator: Call, cafe: UUID) -> None:
+        del cafe
+        first = (await operator("", terms(partner="cafe"))).json()["id"]
+        second = (await operator("", terms(partner="cafe", offer_ref="tea-2"))).json()["id"]
+        await operator(f"/{first}/publish")
+        assert (await operator(f"/{second}/publish")).status_code == 409
+        await operator(f"/{first}/end")
+        late = await operator(f"/{second}/publish")
+        # its window still overlaps the hour in which the first one ran; ended offers do not count
+        assert late.json()["state"] == "live"
+
+
+class TestNonsense:
+    @pytest.mark.parametrize(
+        ("change", "where"),
+        [
+            ({"hashtag": "two words"}, "/hashtag"),
+            ({"hashtag": "123"}, "/hashtag"),
+            ({"time_zone": "Mars/Olympus"}, "/time_zone"),
+            ({"currency": "XXZ"}, "/currency"),
+            ({"reward": {"basis_points": 1_000}}, "/reward"),
+            ({"reward": {"fixed_minor": 0}}, "/reward"),
+            ({"title": "two\nlines"}, "/title"),
+            ({"starts_at": "2026-01-01"}, "/starts_at"),
+            ({"colour": "red"}, "/colour"),
+            ({"budget_minor": 699}, ""),
+            ({"coupon_last_day": "2020-01-01"}, ""),
+            ({"days": ["someday"]}, "/days/0"),
+        ],
+    )
+    async def test_is_answered_by_the_place_it_stands_at(
+        self, partner: Call, change: dict[str, Any], where: str
+    ) -> None:
+        answer = await partner("", terms(**change))
+        assert answer.status_code == 422
+        assert any(error["pointer"].startswith(where) for error in answer.json()["errors"])
