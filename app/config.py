@@ -4,7 +4,7 @@ import os
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal
 
 import platformdirs
 from pydantic import (
@@ -14,7 +14,6 @@ from pydantic import (
     SecretStr,
     UrlConstraints,
     ValidationError,
-    model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -49,11 +48,10 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default_factory=_default_data_dir)
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65_535)
-    test_clock: bool = False
 
     # the programme
     programme_name: str = "Tagback"
-    default_locale: str = "en"
+    default_locale: Literal["en", "fr"] = "en"
     default_coupon_valid_days: int = Field(default=30, ge=1, le=3_650)
 
     # X
@@ -88,12 +86,6 @@ class Settings(BaseSettings):
     webhook_wait_seconds: float = Field(default=5.0, gt=0)
     body_bytes_max: int = Field(default=16 * 1024 * 1024, ge=1_024)
     pool_size: int = Field(default=10, ge=2)
-
-    @model_validator(mode="after")
-    def _agree(self) -> Self:
-        if self.test_clock and str(self.x_base_url).rstrip("/") == X_BASE_URL:
-            raise ValueError("TAGBACK_TEST_CLOCK moves time and is refused with X's own base URL")
-        return self
 
     @property
     def coupons_per_member_window(self) -> timedelta:

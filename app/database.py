@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_e
 
 from app.config import Settings
 from app.errors import TagbackError
-from app.kit import embedded
+from app.kit import embedded, locks
 from app.kit.db import Sessions, make_engine, make_sessions
 
 OWNER = "tagback_owner"
@@ -33,7 +33,6 @@ PARTNER = "tagback_partner"
 EMBEDDED_DATABASE = "tagback"
 
 _MIGRATIONS = Path(__file__).parent.parent / "migrations"
-_UPGRADE_LOCK = 7_226_001  # any number, the same in every process
 
 
 class DatabaseError(TagbackError):
@@ -139,7 +138,7 @@ async def open_sessions(settings: Settings) -> AsyncIterator[Sessions]:
 
 async def _require_current(database: Database) -> None:
     current, newest = await revisions(database)
-    if current != newest:
+    if not serves(current):
         raise DatabaseError(
             f"the database is at revision {current or 'none'}, this release needs {newest}: "
             "run `tagback db upgrade`"
@@ -149,6 +148,17 @@ async def _require_current(database: Database) -> None:
 @lru_cache(maxsize=1)
 def newest_revision() -> str | None:
     return ScriptDirectory(str(_MIGRATIONS)).get_current_head()
+
+
+def serves(revision: str | None) -> bool:
+    """Whether this release works with a database at that revision: its own newest one, or one that
+    it does not know, which is of a release after it.
+    """
+    if revision is None:
+        return False
+    script = ScriptDirectory(str(_MIGRATIONS))
+    known = {one.revision for one in script.walk_revisions()}
+    return revision == script.get_current_head() or revision not in known
 
 
 async def current_revision(session: AsyncSession) -> str | None:
@@ -184,7 +194,7 @@ async def check(database: Database) -> None:
 
 async def _as_owner(database: Database, run: Callable[[Config], None]) -> None:
     def under_lock(sync: Connection) -> None:
-        sync.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _UPGRADE_LOCK})
+        sync.execute(text("SELECT pg_advisory_lock(:key)"), {"key": locks.UPGRADE})
         sync.commit()
         config = Config()
         config.set_main_option("script_location", str(_MIGRATIONS))

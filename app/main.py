@@ -14,12 +14,12 @@ from starlette.exceptions import HTTPException
 
 from app import __version__
 from app.config import Settings
-from app.database import current_revision, newest_revision
+from app.database import current_revision, serves
 from app.deps import SessionsDep
 from app.errors import TagbackError, Unavailable
 from app.insight import endpoints as insight
 from app.kit.cards import looks_like_card_number
-from app.kit.db import DATABASE_AWAY, Sessions
+from app.kit.db import DATABASE_ERRORS, Sessions
 from app.kit.http import PROBLEM, PROBLEM_SCHEMA, BodyLimit, Problem, UnexpectedErrors, route_of
 from app.kit.logs import configure_logs
 from app.ledger import endpoints as ledger
@@ -137,9 +137,9 @@ async def readyz(sessions: SessionsDep) -> dict[str, str]:
     try:
         async with asyncio.timeout(READY_SECONDS_MAX), sessions() as session:
             current = await current_revision(session)
-    except DATABASE_AWAY as error:
+    except DATABASE_ERRORS as error:
         raise Unavailable("the database does not answer", code="database") from error
-    if current != newest_revision():
+    if not serves(current):
         raise Unavailable("the schema is not this release's: run `tagback db upgrade`")
     return {"status": "ready", "revision": str(current)}
 

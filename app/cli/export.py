@@ -39,14 +39,30 @@ def export(
 
 
 async def _export(what: What, file_format: Format, out: Path | None) -> int:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import Progress, SpinnerColumn, TextColumn  # noqa: PLC0415
+
     from app.config import get_settings  # noqa: PLC0415 - `--help` shall not wait for these
     from app.database import open_sessions  # noqa: PLC0415
     from app.insight import attribution, exporting  # noqa: PLC0415
 
     if out is None and sys.stdout.isatty() and file_format == "parquet":
         raise ExportError("parquet is not for a terminal: give --out FILE")
+    console = Console(stderr=True)
+    shown = Progress(
+        SpinnerColumn(), TextColumn("{task.completed:,.0f} rows"), console=console,
+        disable=out is None or not console.is_terminal, transient=True,
+    )  # fmt: skip
+    task = shown.add_task(what, total=None)
     async with open_sessions(get_settings()) as sessions:
         await attribution.flush(sessions)
         with nullcontext(sys.stdout.buffer) if out is None else out.open("wb") as target:
-            async with sessions.begin() as session:
-                return await exporting.export(session, what, file_format=file_format, out=target)
+            with shown:
+                async with sessions.begin() as session:
+                    return await exporting.export(
+                        session,
+                        what,
+                        file_format=file_format,
+                        out=target,
+                        progress=lambda rows: shown.advance(task, rows),
+                    )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from app.database import DatabaseError
-from app.kit.db import DATABASE_AWAY, is_connection_lost
+from app.kit.db import DATABASE_ERRORS, is_connection_lost
 from app.kit.logs import configure_logs
 
 Answer = TypeVar("Answer")
@@ -23,7 +23,7 @@ def run(main: Coroutine[Any, Any, Answer]) -> Answer:
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         try:
             return runner.run(main)
-        except DATABASE_AWAY as error:
+        except DATABASE_ERRORS as error:
             if not is_connection_lost(error):
                 raise
             cause = getattr(error, "orig", None) or error

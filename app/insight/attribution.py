@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.config import Settings
 from app.errors import Invalid
 from app.insight import queries
-from app.kit.db import DATABASE_AWAY, Sessions
+from app.kit.db import DATABASE_ERRORS, Sessions
 
 CHANGES_MAX = 5_000  # redemptions a transaction
 PAUSE_SECONDS = 1.0
@@ -40,7 +40,7 @@ async def run(sessions: Sessions, settings: Settings, stop: asyncio.Event) -> No
         try:
             async with sessions.begin() as session:
                 taken = await queries.follow(session, most=CHANGES_MAX)
-        except DATABASE_AWAY as error:
+        except DATABASE_ERRORS as error:
             log.warning("attribution_waits", error=type(error).__name__)
             taken = None
         if taken == CHANGES_MAX:

@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.insight import purchase_sentences, queries
+from app.insight import queries, sentences
+from app.insight.sentences import POST_REJECTED, POST_UNKNOWN
 from app.kit import money
 from app.offers import service as offers
 from app.offers.terms import Terms
@@ -48,10 +49,7 @@ async def explain_post(
     if post is None:
         rejected = await queries.find_rejection(session, network=network, post_id=post_id)
         answer["sentence"] = (
-            f"The post could not be stored: {rejected}."
-            if rejected is not None
-            else "No post of this id named an offer. Either it has not reached us, or its hashtags "
-            "are not those of an offer that ran at that time."
+            POST_REJECTED[locale].format(reason=rejected) if rejected else POST_UNKNOWN[locale]
         )
         return answer
     decisions = await queries.find_decisions(session, network=network, root_id=post.root_id)
@@ -117,7 +115,7 @@ async def explain_transaction(
         return {
             "transaction_id": transaction_id,
             "known": False,
-            "sentence": purchase_sentences.UNKNOWN[locale],
+            "sentence": sentences.PURCHASE_UNKNOWN[locale],
             "coupons": [],
         }
     examined = []
@@ -145,19 +143,19 @@ async def explain_transaction(
 
 
 def _purchase_sentence(row: Any, terms: Terms | None, *, locale: str) -> str:  # noqa: ANN401 - a row
-    sentences = purchase_sentences.SENTENCES[locale]
+    told = sentences.PURCHASES[locale]
     if row.purchase_id is None:
-        return sentences["unmatched"].format(place=row.place)
+        return told["unmatched"].format(place=row.place)
     if terms is None:
-        return sentences["none"].format(place=row.place)
+        return told["none"].format(place=row.place)
     spent_minor = row.net_minor if row.cleared_minor else row.authorised_minor
-    return sentences[row.reason or row.state].format(
+    return told[row.reason or row.state].format(
         place=row.place,
         title=terms.title,
         reward=money.display(row.owed_minor, row.currency, locale),
         spend=money.display(spent_minor, row.currency, locale),
         minimum=money.display(terms.min_spend_minor, terms.currency, locale),
-        channel=purchase_sentences.CHANNELS[locale][row.channel],
+        channel=sentences.CHANNELS[locale][row.channel],
         offer_currency=terms.currency,
         currency=row.currency,
     )

@@ -8,12 +8,10 @@ from sqlalchemy.ext.asyncio import AsyncResult, AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.insight.models import Sale, SalesDay
+from app.kit import locks
 from app.offers.models import Offer
 from app.partners.models import Partner
 from app.posts.models import PostDay
-
-# any number, the same in every process: one at a time follows the changes
-FOLLOWER_LOCK = 7_226_002
 
 # One statement and so one snapshot: `before` reads the rows as they were, the rollup is moved by
 # the difference, and the feed's rows are gone with it or not at all.
@@ -120,7 +118,7 @@ async def follow(session: AsyncSession, *, most: int) -> int | None:
     when another process is at it.
     """
     mine = text("SELECT pg_try_advisory_xact_lock(:key)")
-    if not (await session.execute(mine, {"key": FOLLOWER_LOCK})).scalar_one():
+    if not (await session.execute(mine, {"key": locks.ATTRIBUTION})).scalar_one():
         return None
     taken: int = (await session.execute(_FOLLOW, {"most": most})).scalar_one()
     return taken
@@ -219,7 +217,7 @@ async def find_decisions(
     rows: Sequence[Row[Any]] = (
         await session.execute(
             text(
-                "SELECT d.*, c.valid_until, r.kind AS reply_kind, r.state AS reply_state "
+                "SELECT d.*, c.valid_until, r.state AS reply_state "
                 "FROM decisions d LEFT JOIN coupons c ON c.id = d.coupon_id "
                 "LEFT JOIN replies r ON r.network = d.network AND r.root_id = d.root_id "
                 "AND r.offer_id = d.offer_id "

@@ -28,9 +28,16 @@ type_annotation_map = {
 
 Sessions = async_sessionmaker[AsyncSession]
 
-# What is raised, by SQLAlchemy or by the driver under it, when a step of work fails for want of the
-# database. A worker waits and tries again, whatever it is.
-DATABASE_AWAY = (OSError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError)
+# What SQLAlchemy raises, and the driver under it where a COPY goes past SQLAlchemy.
+DATABASE_ERRORS = (OSError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+
+def sqlstate(error: BaseException | None) -> str | None:
+    """PostgreSQL's five characters, from the driver's error or from SQLAlchemy's around it."""
+    if isinstance(error, DBAPIError):
+        error = error.orig.__cause__ if error.orig else None
+    found = getattr(error, "sqlstate", None)
+    return found if isinstance(found, str) else None
 
 
 def is_connection_lost(error: BaseException | None) -> bool:

@@ -1,7 +1,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, UniqueConstraint, func, text
+from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.kit.db import Base
@@ -74,7 +74,6 @@ class CreditLine(Base):
         CheckConstraint("state IN ('pending', 'acknowledged', 'failed')", name="state"),
         CheckConstraint("(state = 'failed') = (failure IS NOT NULL)", name="failure"),
         Index("ix_credit_lines_redemption_id", "redemption_id"),
-        Index("ix_credit_lines_pending", "batch_id", postgresql_where=text("state = 'pending'")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)

@@ -9,12 +9,11 @@ from sqlalchemy import func, select, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.kit import locks
 from app.kit.arrays import as_arrays
 from app.kit.pagination import Paging
 from app.members.domain import AccountState, CardState, MemberState, Summary
 from app.members.models import Account, Card, Member
-
-_ENROLMENT_LOCK = 7_226_002  # any number, that no other lock has
 
 
 class Author(NamedTuple):
@@ -121,7 +120,9 @@ async def add_to_summaries(
 
 async def lock_colliding_enrolments(session: AsyncSession) -> None:
     """Until the transaction ends."""
-    await session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ENROLMENT_LOCK})
+    await session.execute(
+        text("SELECT pg_advisory_xact_lock(:key)"), {"key": locks.COLLIDING_ENROLMENTS}
+    )
 
 
 async def members_locked(session: AsyncSession, refs: Sequence[str]) -> dict[str, MemberState]:

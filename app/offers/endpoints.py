@@ -1,5 +1,5 @@
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, cast
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Response
@@ -22,6 +22,7 @@ from app.offers.schemas import (
     OfferOut,
     ShareReward,
 )
+from app.offers.terms import State, state_at
 from app.partners import service as partners
 from app.partners.auth import Principal, require
 from app.partners.tenancy import TenantSession
@@ -36,7 +37,7 @@ Issuer = Annotated[Principal, Depends(require("issuer", "operator"))]
 
 @router.post("/offers", status_code=201, responses={200: {"model": OfferOut}})
 async def create_offer(
-    offer: OfferIn, session: TenantSession, principal: Partner, response: Response
+    offer: OfferIn, session: TenantSession, principal: Partner, now: NowDep, response: Response
 ) -> OfferOut:
     """A draft. The same `offer_ref` with the same terms again is answered 200 as it stands."""
     partner_id = principal.partner_id
@@ -49,22 +50,26 @@ async def create_offer(
     )
     if not is_new:
         response.status_code = 200
-    return _answer(shown, response)
+    return _answer(shown, response, now)
 
 
 @router.get("/offers")
 async def list_offers(
-    session: TenantSession, _: Reader, paging: PagingDep, state: str | None = None
+    session: TenantSession, _: Reader, paging: PagingDep, now: NowDep, state: State | None = None
 ) -> Page[OfferOut]:
-    rows = await service.page(session, after=paging.after, limit=paging.limit + 1, state=state)
-    return make_page(rows, paging, show=show_offer, row_id=lambda row: row[0].id)
+    rows = await service.page(
+        session, after=paging.after, limit=paging.limit + 1, state=state, now=now
+    )
+    return make_page(
+        rows, paging, show=lambda row: show_offer(row, now), row_id=lambda row: row[0].id
+    )
 
 
 @router.get("/offers/{offer_id}")
 async def get_offer(
-    offer_id: UUID, session: TenantSession, _: Reader, response: Response
+    offer_id: UUID, session: TenantSession, _: Reader, now: NowDep, response: Response
 ) -> OfferOut:
-    return _answer(await service.get(session, offer_id=offer_id), response)
+    return _answer(await service.get(session, offer_id=offer_id), response, now)
 
 
 @router.patch("/offers/{offer_id}")
@@ -73,11 +78,12 @@ async def grow_offer(
     growth: OfferGrowth,
     session: TenantSession,
     principal: Partner,
+    now: NowDep,
     response: Response,
 ) -> OfferOut:
     """Moves the end later or raises a cap; nothing that was promised shrinks."""
     shown = await service.grow(session, offer_id=offer_id, growth=growth, actor=principal.actor)
-    return _answer(shown, response)
+    return _answer(shown, response, now)
 
 
 @router.post("/offers/{offer_id}/publish")
@@ -94,7 +100,7 @@ async def publish_offer(
         approves=principal.role == "operator",
         now=now,
     )
-    return _answer(shown, response)
+    return _answer(shown, response, now)
 
 
 @router.post("/offers/{offer_id}/approve")
@@ -102,16 +108,16 @@ async def approve_offer(
     offer_id: UUID, session: TenantSession, principal: Operator, now: NowDep, response: Response
 ) -> OfferOut:
     shown = await service.approve(session, offer_id=offer_id, actor=principal.actor, now=now)
-    return _answer(shown, response)
+    return _answer(shown, response, now)
 
 
 @router.post("/offers/{offer_id}/pause")
 async def pause_offer(
-    offer_id: UUID, session: TenantSession, principal: Partner, response: Response
+    offer_id: UUID, session: TenantSession, principal: Partner, now: NowDep, response: Response
 ) -> OfferOut:
     """Posts that name it load nothing until it is resumed; coupons stay good."""
     shown = await service.pause(session, offer_id=offer_id, actor=principal.actor)
-    return _answer(shown, response)
+    return _answer(shown, response, now)
 
 
 @router.post("/offers/{offer_id}/resume")
@@ -119,7 +125,7 @@ async def resume_offer(
     offer_id: UUID, session: TenantSession, principal: Partner, now: NowDep, response: Response
 ) -> OfferOut:
     shown = await service.resume(session, offer_id=offer_id, actor=principal.actor, now=now)
-    return _answer(shown, response)
+    return _answer(shown, response, now)
 
 
 @router.post("/offers/{offer_id}/end")
@@ -128,7 +134,7 @@ async def end_offer(
 ) -> OfferOut:
     """Ends it now and frees its hashtag; coupons stay good."""
     shown = await service.end(session, offer_id=offer_id, actor=principal.actor, now=now)
-    return _answer(shown, response)
+    return _answer(shown, response, now)
 
 
 @router.get("/members/{member_id}/coupons")
@@ -141,13 +147,13 @@ async def list_coupons(
     return Page(items=items, next_cursor=None)
 
 
-def _answer(shown: service.Shown, response: Response) -> OfferOut:
+def _answer(shown: service.Shown, response: Response, now: datetime) -> OfferOut:
     offer = shown[0]
     response.headers["ETag"] = f'"{offer.version}-{offer.updated_at.timestamp():.6f}"'
-    return show_offer(shown)
+    return show_offer(shown, now)
 
 
-def show_offer(shown: service.Shown) -> OfferOut:
+def show_offer(shown: service.Shown, now: datetime) -> OfferOut:
     offer, terms, counter = shown
     reward: FixedReward | ShareReward
     if terms.fixed_minor is not None:
@@ -166,7 +172,9 @@ def show_offer(shown: service.Shown) -> OfferOut:
             "partner_id": offer.partner_id,
             "title": offer.title,
             "hashtag": offer.hashtag,
-            "state": offer.state,
+            "state": state_at(
+                cast("State", offer.state), starts_at=offer.starts_at, ends_at=offer.ends_at, at=now
+            ),
             "version": offer.version,
             "starts_at": offer.starts_at,
             "ends_at": offer.ends_at,

@@ -6,7 +6,6 @@ from sqlalchemy import (
     CheckConstraint,
     ForeignKey,
     ForeignKeyConstraint,
-    Index,
     Integer,
     SmallInteger,
     UniqueConstraint,
@@ -41,7 +40,6 @@ class Offer(Base):
             where=text(PUBLISHED),
             using="gist",
         ),
-        Index("ix_offers_tag_key", "tag_key"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)

@@ -3,12 +3,12 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Row, select, text, update
+from sqlalchemy import Row, case, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.db import copy_rows
 from app.offers.models import Coupon, Offer, OfferCounter, OfferVersion
-from app.offers.terms import Audience, Terms
+from app.offers.terms import Audience, State, Terms
 
 _TERMS = """
     SELECT o.id AS offer_id, v.version, o.partner_id, p.name AS partner, o.title, o.hashtag,
@@ -28,7 +28,6 @@ _VERSIONS = text(
     + "JOIN unnest(CAST(:offers AS uuid[]), CAST(:versions AS int[])) AS wanted(id, version) "
     + "ON wanted.id = o.id AND wanted.version = v.version"
 )
-_CURRENT = text(_TERMS + "WHERE v.version = o.version AND o.id = :id")
 
 
 class Counter(NamedTuple):
@@ -71,11 +70,6 @@ async def read_versions(
     wanted = {"offers": [v[0] for v in versions], "versions": [v[1] for v in versions]}
     found = (_terms(row) for row in await session.execute(_VERSIONS, wanted))
     return {(terms.offer_id, terms.version): terms for terms in found}
-
-
-async def read_current(session: AsyncSession, offer_id: UUID) -> Terms | None:
-    row = (await session.execute(_CURRENT, {"id": offer_id})).first()
-    return None if row is None else _terms(row)
 
 
 def _terms(row: Row[Any]) -> Terms:
@@ -179,8 +173,9 @@ async def get_counter(session: AsyncSession, offer_id: UUID) -> OfferCounter:
 
 
 async def page(
-    session: AsyncSession, *, after: UUID | None, limit: int, state: str | None
+    session: AsyncSession, *, after: UUID | None, limit: int, state: State | None, now: datetime
 ) -> Sequence[tuple[Offer, OfferVersion, OfferCounter]]:
+    """By id; `state` is what the offer is at `now`, by the rule of `terms.state_at`."""
     query = (
         select(Offer, OfferVersion, OfferCounter)
         .join(
@@ -194,7 +189,11 @@ async def page(
     if after is not None:
         query = query.where(Offer.id > after)
     if state is not None:
-        query = query.where(Offer.state == state)
+        by_the_clock = case(
+            (Offer.ends_at <= now, "ended"), (Offer.starts_at <= now, "live"), else_="scheduled"
+        )
+        published = Offer.state.in_(("scheduled", "live"))
+        query = query.where(case((published, by_the_clock), else_=Offer.state) == state)
     rows = await session.execute(query)
     return [(offer, version, counter) for offer, version, counter in rows]
 

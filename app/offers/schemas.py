@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from app.kit import money
 from app.kit.fields import Instant
 from app.kit.hashtags import extract_hashtags
+from app.offers.terms import State
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 AMOUNT_MAX = 10**12  # minor units; a bound on mistakes, far below what a column can hold
@@ -154,7 +155,7 @@ class OfferOut(BaseModel):
     partner_id: UUID
     title: str
     hashtag: str
-    state: str
+    state: State
     version: int
     starts_at: datetime
     ends_at: datetime

@@ -15,7 +15,7 @@ from app.kit.hashtags import tag_key
 from app.offers import queries
 from app.offers.models import Coupon, Offer, OfferCounter, OfferVersion
 from app.offers.schemas import DAYS, FixedReward, OfferGrowth, OfferIn, ShareReward
-from app.offers.terms import Terms
+from app.offers.terms import State, Terms, state_at
 from app.partners import service as partners
 
 Shown = tuple[Offer, OfferVersion, OfferCounter]
@@ -143,9 +143,9 @@ async def get(session: AsyncSession, *, offer_id: UUID) -> Shown:
 
 
 async def page(
-    session: AsyncSession, *, after: UUID | None, limit: int, state: str | None = None
+    session: AsyncSession, *, after: UUID | None, limit: int, state: State | None, now: datetime
 ) -> Sequence[Shown]:
-    return await queries.page(session, after=after, limit=limit, state=state)
+    return await queries.page(session, after=after, limit=limit, state=state, now=now)
 
 
 async def publish(
@@ -233,9 +233,7 @@ async def _locked(session: AsyncSession, offer_id: UUID) -> Shown:
 
 
 def _published_state(offer: Offer, now: datetime) -> str:
-    if offer.ends_at <= now:
-        return "ended"
-    return "live" if offer.starts_at <= now else "scheduled"
+    return state_at("scheduled", starts_at=offer.starts_at, ends_at=offer.ends_at, at=now)
 
 
 async def _move(

@@ -59,6 +59,17 @@ class Terms(NamedTuple):
     refund_policy: Literal["restore", "burn"]
 
 
+def state_at(state: State, *, starts_at: datetime, ends_at: datetime, at: datetime) -> State:
+    """A published offer is scheduled, live or ended by the clock, whenever it was published; posts
+    are decided by the window alone.
+    """
+    if state not in ("scheduled", "live"):
+        return state
+    if ends_at <= at:
+        return "ended"
+    return "live" if starts_at <= at else "scheduled"
+
+
 def reward(terms: Terms, spend_minor: int) -> int:
     """What a purchase of this net spend earns: nothing below the minimum, never more than was
     spent.

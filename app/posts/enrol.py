@@ -5,6 +5,8 @@ offers' counters first; what is decided on is read by later statements, which se
 an earlier holder of the locks has committed.
 """
 
+import asyncio
+import random
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
@@ -13,11 +15,11 @@ from typing import NamedTuple
 import asyncpg
 import msgspec
 import structlog
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.config import Settings
-from app.kit.db import Sessions
+from app.errors import Unavailable
+from app.kit.db import DATABASE_ERRORS, Sessions, sqlstate
 from app.members import service as members
 from app.networks import queries as networks
 from app.networks.post import Post
@@ -33,13 +35,12 @@ ATTEMPTS_MAX = 5
 DUPLICATE = "duplicate"
 NO_OFFER = "no_offer"
 
+PAUSE_SECONDS_MAX = 0.05
+# the same post from two sides, a ring of locks, a serialisation failure
+_TRY_AGAIN = ("23505", "40P01", "40001")
 # The driver refuses some values itself, before the server sees them.
-_ABOUT_DATA = (
-    asyncpg.DataError,
-    asyncpg.IntegrityConstraintViolationError,
-    OverflowError,
-    UnicodeError,
-)
+_REFUSED_BY_DRIVER = (OverflowError, UnicodeError)
+_FROM_DATABASE = (*DATABASE_ERRORS, *_REFUSED_BY_DRIVER)
 
 log = structlog.get_logger(__name__)
 
@@ -80,23 +81,24 @@ class Enroller:
 
     async def enrol(self, posts: Sequence[Post], *, source: str, now: datetime) -> list[Enrolled]:
         """Commits the batch and says what became of each post, in the order given. All posts are
-        of one network. Raises what the database raises when it cannot be reached; then nothing of
-        the failed batch is stored.
+        of one network. Raises Unavailable when others change offers faster than it can choose, and
+        what the database raises when it cannot be reached; then the posts may be sent again.
         """
-        for attempt in range(1, ATTEMPTS_MAX + 1):
+        for attempt in range(ATTEMPTS_MAX):
             try:
                 return await self._enrol_batch(posts, source=source, now=now)
-            except (CatalogueMovedError, asyncpg.UniqueViolationError):
-                # Another process brought the same post, or changed an offer, in this moment.
-                if attempt == ATTEMPTS_MAX:
+            except CatalogueMovedError:
+                log.info("offers_moved", attempt=attempt, source=source)
+            except _FROM_DATABASE as error:
+                is_last = attempt == ATTEMPTS_MAX - 1
+                if sqlstate(error) in _TRY_AGAIN and not is_last:
+                    # Another process brought the same post, or took a lock, in this moment.
+                    await asyncio.sleep(random.random() * PAUSE_SECONDS_MAX)  # noqa: S311 - jitter
+                elif _is_about_data(error):
+                    return await self._enrol_around(posts, error, source=source, now=now)
+                else:
                     raise
-            except _ABOUT_DATA as error:
-                return await self._enrol_around(posts, error, source=source, now=now)
-            except DBAPIError as error:
-                if not _is_about_data(error):
-                    raise
-                return await self._enrol_around(posts, error, source=source, now=now)
-        raise AssertionError("unreachable")
+        raise Unavailable("the offers are changing too fast: send the posts again")
 
     async def _enrol_around(
         self, posts: Sequence[Post], error: Exception, *, source: str, now: datetime
@@ -225,10 +227,10 @@ class Enroller:
         await queries.count_days(session, posts=days, reach=reach)
 
 
-def _is_about_data(error: DBAPIError) -> bool:
+def _is_about_data(error: Exception) -> bool:
     """SQLSTATE classes 22 (data) and 23 (integrity) are about the rows, the rest about the way."""
-    state = getattr(error.orig, "sqlstate", None) or ""
-    return state[:2] in ("22", "23")
+    state = sqlstate(error) or ""
+    return isinstance(error, (*_REFUSED_BY_DRIVER, asyncpg.DataError)) or state[:2] in ("22", "23")
 
 
 def _first_deliveries(namings: Sequence[Naming], seen: set[str]) -> list[Naming]:

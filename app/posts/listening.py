@@ -8,7 +8,7 @@ import structlog
 
 from app.config import Settings
 from app.kit import clock
-from app.kit.db import DATABASE_AWAY, Sessions
+from app.kit.db import DATABASE_ERRORS, Sessions, is_connection_lost
 from app.networks.post import MalformedPost, Post
 from app.networks.x import stream
 from app.networks.x.decode import XDecoder
@@ -73,7 +73,9 @@ async def _enrol_surely(enroller: Enroller, batch: Sequence[Post]) -> None:
     while True:
         try:
             await enroller.enrol(batch, source=SOURCE, now=clock.now())
-        except DATABASE_AWAY as error:
+        except DATABASE_ERRORS as error:
+            if not is_connection_lost(error):
+                raise
             log.warning("listener_waits", error=type(error).__name__, posts=len(batch))
             await asyncio.sleep(_RETRY_SECONDS)
         else:

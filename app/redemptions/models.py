@@ -2,7 +2,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Computed, ForeignKey, Identity, Index, func, text
+from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.kit.db import Base
@@ -16,7 +16,7 @@ class Purchase(Base):
     __table_args__ = (
         CheckConstraint(
             "authorised_minor >= 0 AND reversed_minor >= 0 AND cleared_minor >= 0 "
-            "AND refunded_minor >= 0",
+            "AND refunded_minor >= 0 AND net_minor BETWEEN 0 AND cleared_minor",
             name="not_negative",
         ),
         CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency"),
@@ -37,14 +37,7 @@ class Purchase(Base):
     reversed_minor: Mapped[int] = mapped_column(server_default="0")
     cleared_minor: Mapped[int] = mapped_column(server_default="0")
     refunded_minor: Mapped[int] = mapped_column(server_default="0")
-    # what was bought and kept; the same rule as domain.net, for reports
-    net_minor: Mapped[int] = mapped_column(
-        Computed(
-            "greatest(0, cleared_minor - refunded_minor"
-            " - greatest(0, reversed_minor - greatest(0, authorised_minor - cleared_minor)))",
-            persisted=True,
-        )
-    )
+    net_minor: Mapped[int] = mapped_column(server_default="0")  # what was bought and kept
     declined: Mapped[bool] = mapped_column(server_default=text("false"))
     customer_kind: Mapped[str]  # new | returning | lapsed, as it was at this purchase
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.arrays import as_arrays
 from app.kit.db import copy_rows
-from app.redemptions.domain import Purchase, Redemption, Sums
+from app.redemptions.domain import Purchase, Redemption, Sums, net
 
 _PURCHASE = """
     p.id, p.ref, p.member_id, p.partner_id, p.currency, p.occurred_at, p.card_ref, p.acceptor_id,
@@ -232,6 +232,7 @@ async def update_purchases(session: AsyncSession, purchases: Sequence[Purchase])
         "channel",
         "customer_kind",
         *Sums._fields,
+        "net_minor",
     )
     rows = [
         (
@@ -242,6 +243,7 @@ async def update_purchases(session: AsyncSession, purchases: Sequence[Purchase])
             one.channel,
             one.customer_kind,
             *one.sums,
+            net(one.sums),
         )
         for one in purchases
     ]
@@ -252,15 +254,16 @@ async def update_purchases(session: AsyncSession, purchases: Sequence[Purchase])
                 acceptor_id = new.acceptor_id, channel = new.channel,
                 customer_kind = new.customer_kind, authorised_minor = new.authorised,
                 reversed_minor = new.reversed, cleared_minor = new.cleared,
-                refunded_minor = new.refunded, declined = new.declined
+                refunded_minor = new.refunded, declined = new.declined, net_minor = new.net
             FROM unnest(
                 CAST(:id AS uuid[]), CAST(:occurred_at AS timestamptz[]),
                 CAST(:card_ref AS text[]), CAST(:acceptor_id AS uuid[]), CAST(:channel AS text[]),
                 CAST(:customer_kind AS text[]), CAST(:authorised_minor AS bigint[]),
                 CAST(:reversed_minor AS bigint[]), CAST(:cleared_minor AS bigint[]),
-                CAST(:refunded_minor AS bigint[]), CAST(:declined AS boolean[])
+                CAST(:refunded_minor AS bigint[]), CAST(:declined AS boolean[]),
+                CAST(:net_minor AS bigint[])
             ) AS new (id, occurred_at, card_ref, acceptor_id, channel, customer_kind, authorised,
-                      reversed, cleared, refunded, declined)
+                      reversed, cleared, refunded, declined, net)
             WHERE purchases.id = new.id
             """
         ),

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import Unavailable
-from app.kit.db import Sessions
+from app.kit.db import Sessions, sqlstate
 from app.ledger import service as ledger
 from app.members import service as members
 from app.offers import service as offers
@@ -83,10 +83,9 @@ async def record_committed(
 
 
 def _may_go_well_again(error: DBAPIError | asyncpg.PostgresError) -> bool:
-    cause = error.orig.__cause__ if isinstance(error, DBAPIError) and error.orig else error
-    if isinstance(cause, asyncpg.UniqueViolationError):
-        return cause.constraint_name == _SAME_TRANSACTION
-    return getattr(cause, "sqlstate", None) in _TRY_AGAIN
+    if isinstance(error, asyncpg.UniqueViolationError):
+        return error.constraint_name == _SAME_TRANSACTION
+    return sqlstate(error) in _TRY_AGAIN
 
 
 async def record(

@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.kit.db import DATABASE_AWAY, Sessions
+from app.kit.db import DATABASE_ERRORS, Sessions
 
 AGAIN_SECONDS = 5.0
 
@@ -23,7 +23,7 @@ async def listen(sessions: Sessions, *, channel: str, wake: asyncio.Event) -> No
                 await connection.add_listener(channel, lambda *_: wake.set())
                 wake.set()  # for what was said while nobody listened
                 await _until_lost(connection)
-        except DATABASE_AWAY as error:
+        except DATABASE_ERRORS as error:
             log.debug("not_listening", channel=channel, error=type(error).__name__)
         await asyncio.sleep(AGAIN_SECONDS)
 

@@ -12,7 +12,7 @@ import structlog
 
 from app.config import Settings
 from app.kit import clock
-from app.kit.db import DATABASE_AWAY, Sessions
+from app.kit.db import DATABASE_ERRORS, Sessions
 from app.networks.sender import (
     AccessRefused,
     LookupFailedError,
@@ -131,7 +131,7 @@ class _Worker:
                         most=most,
                     )
                 self._unrecorded += len(claim.replies)
-        except DATABASE_AWAY as error:
+        except DATABASE_ERRORS as error:
             await self._sleep_unless_stopped(self._database_failed(error))
             return service.Claim([])
         self._database_answered()
@@ -222,7 +222,7 @@ class _Worker:
                         now=now,
                         in_flight=self._unrecorded - len(batch),
                     )
-        except DATABASE_AWAY as error:
+        except DATABASE_ERRORS as error:
             await asyncio.sleep(self._database_failed(error))
             return False
         self._database_answered()

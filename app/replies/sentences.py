@@ -11,10 +11,7 @@ _ENGLISH = {
         "This post was not counted, because the account does not meet the rules of the programme. "
         "If that seems wrong, please ask for help."
     ),
-    "opted_out": (
-        "You asked us to stop, so nothing was loaded and we did not reply. You can start again in "
-        "your wallet."
-    ),
+    "opted_out": ("You asked us to stop, so nothing was loaded and we did not reply."),
     "too_many_offers": (
         "Your post names several offers, and only the first ones count. For “{title}” at "
         "{partner}, please post again with that one alone."
@@ -35,11 +32,11 @@ _ENGLISH = {
     ),
     "not_linked": (
         "Nice find! “{title}” at {partner} can give you {reward}. Link your card to this account "
-        "once: our profile shows where. Do it soon and this post still counts."
+        "once: our profile shows where. Then post again."
     ),
     "card_inactive": (
         "Almost there! The card you linked is not active, so “{title}” at {partner} could not be "
-        "loaded. Add a card in your wallet, then post again."
+        "loaded. Link a card that is, then post again."
     ),
     "already_loaded": (
         "You already have “{title}” at {partner}: it is one per person. If you have not used it "
@@ -78,8 +75,7 @@ _FRENCH = {
             "Si cela vous semble une erreur, demandez de l'aide."
         ),
         "opted_out": (
-            "Vous nous avez demandé d'arrêter : rien n'a été chargé et nous n'avons pas répondu. "
-            "Vous pouvez reprendre depuis votre portefeuille."
+            "Vous nous avez demandé d'arrêter : rien n'a été chargé et nous n'avons pas répondu."
         ),
         "too_many_offers": (
             "Votre post cite plusieurs offres et seules les premières comptent. Pour « {title} » "
@@ -102,12 +98,11 @@ _FRENCH = {
         ),
         "not_linked": (
             "Bien vu ! « {title} » chez {partner} peut vous offrir {reward}. Liez une fois votre "
-            "carte à ce compte : notre profil dit où. Faites-le vite et ce post comptera encore."
+            "carte à ce compte : notre profil dit où. Puis publiez à nouveau."
         ),
         "card_inactive": (
             "Presque ! La carte que vous avez liée n'est pas active, et « {title} » chez {partner} "
-            "n'a pas pu être chargée. Ajoutez une carte dans votre portefeuille, puis publiez à "
-            "nouveau."
+            "n'a pas pu être chargée. Liez une carte qui le soit, puis publiez à nouveau."
         ),
         "already_loaded": (
             "Vous avez déjà « {title} » chez {partner} : c'est une fois par personne. Si elle vous "

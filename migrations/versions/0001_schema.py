@@ -516,7 +516,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_offers")),
         sa.UniqueConstraint("partner_id", "ref", name=op.f("uq_offers_partner_id_ref")),
     )
-    op.create_index("ix_offers_tag_key", "offers", ["tag_key"], unique=False)
     op.create_table(
         "purchase_summaries",
         sa.Column("member_id", sa.UUID(), nullable=False),
@@ -673,15 +672,7 @@ def upgrade() -> None:
         sa.Column("reversed_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("cleared_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("refunded_minor", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column(
-            "net_minor",
-            sa.BigInteger(),
-            sa.Computed(
-                "greatest(0, cleared_minor - refunded_minor - greatest(0, reversed_minor - greatest(0, authorised_minor - cleared_minor)))",
-                persisted=True,
-            ),
-            nullable=False,
-        ),
+        sa.Column("net_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("declined", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("customer_kind", sa.Text(), nullable=False),
         sa.Column(
@@ -692,7 +683,7 @@ def upgrade() -> None:
         ),
         sa.CheckConstraint("currency ~ '^[A-Z]{3}$'", name=op.f("ck_purchases_currency")),
         sa.CheckConstraint(
-            "authorised_minor >= 0 AND reversed_minor >= 0 AND cleared_minor >= 0 AND refunded_minor >= 0",
+            "authorised_minor >= 0 AND reversed_minor >= 0 AND cleared_minor >= 0 AND refunded_minor >= 0 AND net_minor BETWEEN 0 AND cleared_minor",
             name=op.f("ck_purchases_not_negative"),
         ),
         sa.ForeignKeyConstraint(
@@ -935,13 +926,6 @@ def upgrade() -> None:
         ),
     )
     op.create_index(
-        "ix_credit_lines_pending",
-        "credit_lines",
-        ["batch_id"],
-        unique=False,
-        postgresql_where=sa.text("state = 'pending'"),
-    )
-    op.create_index(
         "ix_credit_lines_redemption_id", "credit_lines", ["redemption_id"], unique=False
     )
     op.create_table(
@@ -1048,11 +1032,6 @@ def downgrade() -> None:
     op.drop_index("ix_sales_partner_id", table_name="sales")
     op.drop_table("sales")
     op.drop_index("ix_credit_lines_redemption_id", table_name="credit_lines")
-    op.drop_index(
-        "ix_credit_lines_pending",
-        table_name="credit_lines",
-        postgresql_where=sa.text("state = 'pending'"),
-    )
     op.drop_table("credit_lines")
     op.drop_index(
         "ix_redemptions_uncredited",
@@ -1076,7 +1055,6 @@ def downgrade() -> None:
     op.drop_table("offer_counters")
     op.drop_table("webhook_endpoints")
     op.drop_table("purchase_summaries")
-    op.drop_index("ix_offers_tag_key", table_name="offers")
     op.drop_table("offers")
     op.drop_index("ix_consents_member_id", table_name="consents")
     op.drop_table("consents")

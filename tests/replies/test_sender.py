@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from app.config import Settings
 from app.kit import clock
-from app.kit.db import DATABASE_AWAY, Sessions
+from app.kit.db import DATABASE_ERRORS, Sessions
 from app.networks.sender import RateLimited, Sender, SendResult, Sent, Unknown
 from app.networks.x.client import open_sender
 from app.replies import sender as worker
@@ -506,6 +506,6 @@ async def reachable(sessions: Sessions) -> bool:
     try:
         async with sessions() as session:
             await session.execute(text("SELECT 1"))
-    except DATABASE_AWAY:
+    except DATABASE_ERRORS:
         return False
     return True

@@ -11,13 +11,12 @@ import structlog
 from app.networks.x.decode import LINE_BYTES_MAX
 
 SILENCE_SECONDS_MAX = 25.0  # X sends a keep-alive at least every 20 s
-ACTIVITY = "/2/activity/stream"
 FILTERED = "/2/tweets/search/stream"
 _FIELDS = {
-    "tweet.fields": "author_id,created_at,entities,note_tweet,referenced_tweets,edit_controls,"
-    "conversation_id,lang,public_metrics",
-    "expansions": "author_id,referenced_tweets.id",
-    "user.fields": "username,created_at,public_metrics,verified,protected",
+    "tweet.fields": "author_id,created_at,entities,note_tweet,referenced_tweets,"
+    "edit_history_tweet_ids,lang",
+    "expansions": "author_id",
+    "user.fields": "username,created_at,public_metrics,profile_image_url",
 }
 
 log = structlog.get_logger(__name__)

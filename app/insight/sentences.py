@@ -1,8 +1,18 @@
-"""What a card-holder is told of a purchase, in English and French."""
+"""What a card-holder is told who asks why, in English and French."""
 
 from collections.abc import Mapping
 
-UNKNOWN: Mapping[str, str] = {
+POST_UNKNOWN: Mapping[str, str] = {
+    "en": "No post of this id named an offer. Either it has not reached us, or its hashtags are "
+    "not those of an offer that ran at that time.",
+    "fr": "Aucun post de ce numéro ne citait une offre. Soit il ne nous est pas parvenu, soit ses "
+    "hashtags ne sont pas ceux d'une offre qui courait à ce moment-là.",
+}
+POST_REJECTED: Mapping[str, str] = {
+    "en": "The post could not be stored: {reason}.",
+    "fr": "Le post n'a pas pu être enregistré : {reason}.",
+}
+PURCHASE_UNKNOWN: Mapping[str, str] = {
     "en": "We have kept no transaction of this id. Either it has not reached us, or its card is "
     "not linked, or the shop is not one of the programme's.",
     "fr": "Nous n'avons gardé aucune transaction de ce numéro. Soit elle ne nous est pas parvenue, "
@@ -10,7 +20,7 @@ UNKNOWN: Mapping[str, str] = {
 }
 
 # by the redemption's state, or the reason of a rejection
-SENTENCES: Mapping[str, Mapping[str, str]] = {
+PURCHASES: Mapping[str, Mapping[str, str]] = {
     "en": {
         "pending": "Your purchase at {place} fits “{title}”. The money back follows once the shop "
         "has settled the payment.",

@@ -1,0 +1,5 @@
+"""The keys of PostgreSQL's advisory locks: any numbers, each of one meaning in every process."""
+
+UPGRADE = 7_226_001
+ATTRIBUTION = 7_226_002
+COLLIDING_ENROLMENTS = 7_226_003
