@@ -3,12 +3,17 @@
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import IO, TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from app.cli.running import run
 from app.errors import TagbackError
+
+if TYPE_CHECKING:  # `--help` shall not wait for these
+    from rich.progress import Progress
+
+    from app.kit.db import Sessions
 
 What = Literal["redemptions", "coupons", "posts", "credits"]
 Format = Literal["csv", "ndjson", "parquet"]
@@ -44,7 +49,7 @@ async def _export(what: What, file_format: Format, out: Path | None) -> int:
 
     from app.config import get_settings  # noqa: PLC0415 - `--help` shall not wait for these
     from app.database import open_sessions  # noqa: PLC0415
-    from app.insight import attribution, exporting  # noqa: PLC0415
+    from app.insight import attribution  # noqa: PLC0415
 
     if out is None and sys.stdout.isatty() and file_format == "parquet":
         raise ExportError("parquet is not for a terminal: give --out FILE")
@@ -53,16 +58,24 @@ async def _export(what: What, file_format: Format, out: Path | None) -> int:
         SpinnerColumn(), TextColumn("{task.completed:,.0f} rows"), console=console,
         disable=out is None or not console.is_terminal, transient=True,
     )  # fmt: skip
-    task = shown.add_task(what, total=None)
     async with open_sessions(get_settings()) as sessions:
         await attribution.flush(sessions)
         with nullcontext(sys.stdout.buffer) if out is None else out.open("wb") as target:
             with shown:
-                async with sessions.begin() as session:
-                    return await exporting.export(
-                        session,
-                        what,
-                        file_format=file_format,
-                        out=target,
-                        progress=lambda rows: shown.advance(task, rows),
-                    )
+                return await _write(sessions, what, file_format, target, shown)
+
+
+async def _write(
+    sessions: "Sessions", what: What, file_format: Format, target: IO[bytes], shown: "Progress"
+) -> int:
+    from app.insight import exporting  # noqa: PLC0415
+
+    task = shown.add_task(what, total=None)
+    async with sessions.begin() as session:
+        return await exporting.export(
+            session,
+            what,
+            file_format=file_format,
+            out=target,
+            progress=lambda rows: shown.advance(task, rows),
+        )

@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 import string
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
@@ -320,18 +320,6 @@ async def find_confirmed_acceptors(
         )
         for found, _ in rows
         if found.state == "confirmed"
-    }
-
-
-async def find_own_acceptors(
-    session: AsyncSession, *, partner_id: UUID, pairs: Collection[Place]
-) -> dict[Place, UUID]:
-    """A partner's places, proposed or confirmed, by acquirer id and acceptor id."""
-    rows = await queries.acceptors_by_names(session, sorted(pairs))
-    return {
-        (found.acquirer_id, found.acceptor_id): found.id
-        for found, _ in rows
-        if found.partner_id == partner_id
     }
 
 
