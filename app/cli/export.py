@@ -1,5 +1,6 @@
 """`tagback export`."""
 
+import os
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,6 +15,8 @@ if TYPE_CHECKING:  # `--help` shall not wait for these
     from rich.progress import Progress
 
     from app.kit.db import Sessions
+
+_EXIT_PIPE = 141  # as a shell reports it
 
 What = Literal["redemptions", "coupons", "posts", "credits"]
 Format = Literal["csv", "ndjson", "parquet"]
@@ -60,9 +63,14 @@ async def _export(what: What, file_format: Format, out: Path | None) -> int:
     )  # fmt: skip
     async with open_sessions(get_settings()) as sessions:
         await attribution.flush(sessions)
-        with nullcontext(sys.stdout.buffer) if out is None else out.open("wb") as target:
-            with shown:
+        try:
+            with nullcontext(sys.stdout.buffer) if out is None else out.open("wb") as target, shown:
                 return await _write(sessions, what, file_format, target, shown)
+        except BrokenPipeError:  # whoever reads has had enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(_EXIT_PIPE) from None
+        except OSError as error:
+            raise ExportError(f"cannot write {out or 'the output'}: {error.strerror}") from error
 
 
 async def _write(
