@@ -12,6 +12,8 @@ from pydantic import (
     ValidationError,
 )
 
+from app.kit.cards import looks_like_card_number
+
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d")
 
 
@@ -20,6 +22,12 @@ def _looks_like_rfc_3339(value: object) -> object:
     if isinstance(value, str) and _DATE_TIME.match(value):
         return value
     raise ValueError("a time as in 2026-01-31T09:30:00Z")
+
+
+def is_no_card_number(value: str) -> str:
+    if looks_like_card_number(value):
+        raise ValueError("looks like a card number")
+    return value
 
 
 def _to_utc(value: datetime) -> datetime:
@@ -32,6 +40,7 @@ ShortText = Annotated[
     StringConstraints(
         strip_whitespace=True, min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$"
     ),
+    AfterValidator(is_no_card_number),
 ]
 ExternalId = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[!-~]+$")]
 Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]  # ISO 3166-1 alpha-2

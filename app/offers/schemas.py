@@ -5,10 +5,10 @@ from typing import Annotated, Literal, Self
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from app.kit import money
-from app.kit.fields import Instant
+from app.kit.fields import Instant, is_no_card_number
 from app.kit.hashtags import extract_hashtags
 from app.offers.terms import State
 
@@ -65,9 +65,11 @@ class Objective(_Strict):
 
 
 class OfferIn(_Strict):
-    offer_ref: Annotated[str, Field(min_length=1, max_length=100)]
+    offer_ref: Annotated[
+        str, Field(min_length=1, max_length=100), AfterValidator(is_no_card_number)
+    ]
     partner: str | None = None
-    title: Annotated[str, Field(min_length=1, max_length=80)]
+    title: Annotated[str, Field(min_length=1, max_length=80), AfterValidator(is_no_card_number)]
     hashtag: str
     starts_at: Instant
     ends_at: Instant

@@ -159,6 +159,7 @@ class TestNonsense:
             ({"reward": {"basis_points": 1_000}}, "/reward"),
             ({"reward": {"fixed_minor": 0}}, "/reward"),
             ({"title": "two\nlines"}, "/title"),
+            ({"title": "call 4111111111111111"}, "/title"),
             ({"starts_at": "2026-01-01"}, "/starts_at"),
             ({"colour": "red"}, "/colour"),
             ({"budget_minor": 699}, ""),
