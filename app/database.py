@@ -25,7 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_e
 from app.config import Settings
 from app.errors import TagbackError
 from app.kit import embedded, locks
-from app.kit.db import Sessions, make_engine, make_sessions
+from app.kit.db import Sessions, make_engine, make_sessions, sqlstate
 
 OWNER = "tagback_owner"
 ENGINE = "tagback_engine"
@@ -100,13 +100,18 @@ async def create_database(admin_url: str, name: str) -> None:
         known = await connection.execute(
             text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": name}
         )
-        if known.first() is None:
+        if known.first() is not None:
+            return
+        try:
             await connection.execute(
                 text(
                     f'CREATE DATABASE "{name}" OWNER {OWNER} TEMPLATE template0 ENCODING UTF8 '
                     "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8'"
                 )
             )
+        except DBAPIError as error:
+            if sqlstate(error) not in ("42P04", "23505"):  # another process was quicker
+                raise
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ TagbackError
 ├── Forbidden        403
 ├── NotFound         404
 ├── Conflict         409  the state of things does not allow it
+├── PreconditionFailed 412  somebody else has changed it meanwhile
 └── Unavailable      503  not now: try again
 """
 
@@ -45,6 +46,11 @@ class NotFound(TagbackError):
 class Conflict(TagbackError):
     status = 409
     code = "conflict"
+
+
+class PreconditionFailed(TagbackError):
+    status = 412
+    code = "precondition_failed"
 
 
 class Unavailable(TagbackError):

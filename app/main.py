@@ -6,10 +6,12 @@ from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
 from typing import Any
 
+import asyncpg
 import structlog
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 
 from app import __version__
@@ -19,7 +21,7 @@ from app.deps import SessionsDep
 from app.errors import TagbackError, Unavailable
 from app.insight import endpoints as insight
 from app.kit.cards import looks_like_card_number
-from app.kit.db import DATABASE_ERRORS, Sessions
+from app.kit.db import DATABASE_ERRORS, Sessions, is_connection_lost, sqlstate
 from app.kit.http import PROBLEM, PROBLEM_SCHEMA, BodyLimit, Problem, UnexpectedErrors, route_of
 from app.kit.logs import configure_logs
 from app.ledger import endpoints as ledger
@@ -36,6 +38,9 @@ log = structlog.get_logger()
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 READY_SECONDS_MAX = 2.0
+# of SQLSTATE: serialisation and deadlock, resources, operator intervention; and data
+_TRY_AGAIN_CLASSES = ("40", "53", "57")
+_DATA_CLASS = "22"
 
 operation = APIRouter(tags=["operation"])
 
@@ -76,6 +81,8 @@ def create_app(
     app.exception_handler(TagbackError)(_on_tagback_error)
     app.exception_handler(RequestValidationError)(_on_invalid_request)
     app.exception_handler(HTTPException)(_on_http_error)
+    for error in (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        app.exception_handler(error)(_on_database_error)
     app.add_middleware(BodyLimit, bytes_max=settings.body_bytes_max)
     app.add_middleware(UnexpectedErrors)  # the one added last is the outermost
     for router in ROUTERS:
@@ -88,6 +95,19 @@ async def _on_tagback_error(request: Request, error: TagbackError) -> Response:
         log.error("refused", route=route_of(request.scope), code=error.code, detail=error.detail)
     headers = {"WWW-Authenticate": "Bearer"} if error.status == HTTPStatus.UNAUTHORIZED else None
     return Problem(error.status, code=error.code, detail=error.detail, headers=headers)
+
+
+async def _on_database_error(request: Request, error: Exception) -> Response:
+    """A database that is away, or two callers in each other's way, is no mistake of the caller's; a
+    value that no text column can hold is. All else is ours, and answered as such.
+    """
+    state = sqlstate(error) or ""
+    if is_connection_lost(error) or state[:2] in _TRY_AGAIN_CLASSES:
+        unavailable = Unavailable("the database cannot do it now: try again", code="database")
+        return await _on_tagback_error(request, unavailable)
+    if state[:2] == _DATA_CLASS:
+        return Problem(422, code="invalid", detail="a value that the database cannot hold")
+    raise error
 
 
 async def _on_http_error(_request: Request, error: HTTPException) -> Response:

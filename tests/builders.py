@@ -101,6 +101,7 @@ async def add_offer(session: AsyncSession, partner_id: UUID, **changes: Any) -> 
         id=offer_id,
         ref=str(offer_id),
         currency=terms.currency,
+        published_at=terms.starts_at,
         **{name: getattr(terms, name) for name in of_offer},
     )
     of_version = (

@@ -18,6 +18,7 @@ from app.redemptions.service import record_committed
 from app.redemptions.transactions import Answer, Transaction
 
 NOW = datetime(2026, 7, 15, 12, 0, tzinfo=UTC)
+OPERATOR = offers.Actor("test", is_operator=True)
 _numbers = count(1)
 
 
@@ -43,7 +44,7 @@ async def make_offer(
             session, partner_id=owner.id, offer=offer, actor="test"
         )
         if publish:
-            await offers.publish(session, offer_id=made.id, actor="test", approves=True, now=NOW)
+            await offers.publish(session, offer_id=made.id, by=OPERATOR, now=NOW)
     return made.id
 
 

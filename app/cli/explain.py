@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from app.cli.running import run
 from app.config import get_settings
@@ -28,10 +29,12 @@ def post(post_id: str, *, as_json: AsJson = False, locale: Locale = "en") -> Non
     if as_json:
         _print_json(answer)
         return
-    console = Console(highlight=False)
-    console.print(answer["sentence"])
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(answer["sentence"], markup=False)
     for offer in answer["offers"]:
-        console.print(f"\n[bold]{offer['offer']}[/bold] (#{offer['hashtag']}): {offer['outcome']}")
+        console.print(
+            f"\n[bold]{escape(offer['offer'])}[/bold] (#{offer['hashtag']}): {offer['outcome']}"
+        )
         for rule in offer["rules"]:
             _print_rule(console, rule)
 
@@ -51,11 +54,11 @@ def transaction(transaction_id: str, *, as_json: AsJson = False, locale: Locale 
     if as_json:
         _print_json(answer)
         return
-    console = Console(highlight=False)
-    console.print(answer["sentence"])
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(answer["sentence"], markup=False)
     for coupon in answer["coupons"]:
         used = " (this one)" if coupon["is_used"] else ""
-        console.print(f"\n[bold]{coupon['offer']}[/bold] (#{coupon['hashtag']}){used}")
+        console.print(f"\n[bold]{escape(coupon['offer'])}[/bold] (#{coupon['hashtag']}){used}")
         for rule in coupon["rules"]:
             _print_rule(console, rule)
 
@@ -74,7 +77,7 @@ def _print_rule(console: Console, rule: dict[str, Any]) -> None:
         f"{name} {_shown(value)}" for name, value in rule["saw"].items() if value is not None
     )
     mark = "[bold red]✗[/bold red]" if stopped else "[green]✓[/green]"
-    console.print(f"  {mark} {rule['rule']:16} [dim]{saw}[/dim]")
+    console.print(f"  {mark} {rule['rule']:16} [dim]{escape(saw)}[/dim]")
 
 
 def _shown(value: object) -> str:

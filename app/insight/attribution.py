@@ -15,6 +15,8 @@ from app.kit.db import DATABASE_ERRORS, Sessions
 
 CHANGES_MAX = 5_000  # redemptions a transaction
 PAUSE_SECONDS = 1.0
+# a partner is shown no figure of fewer: a group of one is a person
+GROUP_MIN = 10
 
 log = structlog.get_logger(__name__)
 
@@ -84,6 +86,19 @@ async def attribution(
         for name in ("redemptions", "sales_minor", "reward_minor", "refunded_minor"):
             found[name] = int(getattr(row, name))
     return [rows[key] for key in sorted(rows, key=str)]
+
+
+def suppress_small_groups(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What a partner may see: of a group under GROUP_MIN posts, or redemptions, nothing of them."""
+    shown = []
+    for row in rows:
+        hidden: tuple[str, ...] = ()
+        if (row["posts"] or 0) < GROUP_MIN:
+            hidden += ("posts", "reach", "coupons")
+        if row["redemptions"] < GROUP_MIN:
+            hidden += ("redemptions", "sales_minor", "reward_minor", "refunded_minor")
+        shown.append({**row, **dict.fromkeys(hidden)})
+    return shown
 
 
 def _key(row: Any, dimensions: Sequence[str]) -> tuple[Any, ...]:  # noqa: ANN401 - a row of either query

@@ -20,17 +20,19 @@ Language = Annotated[str, Query(pattern="^(en|fr)$")]
 @router.get("/attribution")
 async def get_attribution(
     session: TenantSession,
-    _: Analyst,
+    principal: Analyst,
     group_by: Annotated[str, Query(max_length=200)] = "offer",
     since: date | None = None,
     until: date | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
     """Posts, coupons, redemptions, sales and rewards by one or several of offer, hashtag, partner,
     network, channel, customer_kind, country and day, and always by currency. Days are UTC; the
-    figures are a few seconds old at most.
+    figures are a few seconds old at most. A partner is shown null for groups under ten.
     """
     names = [name.strip() for name in group_by.split(",") if name.strip()]
     rows = await attribution.attribution(session, group_by=names, since=since, until=until)
+    if principal.partner_id is not None:
+        rows = attribution.suppress_small_groups(rows)
     return {"items": rows}
 
 

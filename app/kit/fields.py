@@ -14,6 +14,7 @@ from pydantic import (
 
 from app.kit.cards import looks_like_card_number
 
+_YEARS = (2000, 2101)
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d")
 
 
@@ -31,6 +32,9 @@ def is_no_card_number(value: str) -> str:
 
 
 def _to_utc(value: datetime) -> datetime:
+    # what is further off is a broken date, and arithmetic with it leaves the calendar
+    if not _YEARS[0] <= value.year < _YEARS[1]:
+        raise ValueError(f"a year from {_YEARS[0]} to {_YEARS[1] - 1}")
     return value.astimezone(UTC)
 
 

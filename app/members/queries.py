@@ -1,6 +1,6 @@
 """All SQL on members, their accounts, cards, consents and purchase summaries."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -70,6 +70,27 @@ async def find_card_holders(
         {"card_refs": list(card_refs)},
     )
     return {row[0]: CardHolder(*row[1:]) for row in found}
+
+
+async def lock_members(session: AsyncSession, member_ids: Collection[UUID]) -> None:
+    await session.execute(
+        text(
+            "SELECT 1 FROM members WHERE id = ANY(CAST(:ids AS uuid[])) "
+            "ORDER BY id FOR NO KEY UPDATE"
+        ),
+        {"ids": list(member_ids)},
+    )
+
+
+async def find_former_holders(session: AsyncSession, card_refs: Sequence[str]) -> dict[str, UUID]:
+    found = await session.execute(
+        text(
+            "SELECT ref, member_id FROM cards "
+            "WHERE ref = ANY(CAST(:refs AS text[])) AND state = 'removed'"
+        ),
+        {"refs": list(card_refs)},
+    )
+    return {row.ref: row.member_id for row in found}
 
 
 async def purchase_summaries(

@@ -1,6 +1,6 @@
 """Members, their accounts and cards, their consent, and what they have bought where."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Literal, NamedTuple
 from uuid import UUID
@@ -109,6 +109,18 @@ async def find_authors(
 ) -> dict[str, Author]:
     """By account id; who is not linked is left out. One statement."""
     return await queries.find_authors(session, network=network, account_ids=account_ids)
+
+
+async def lock_members(session: AsyncSession, *, member_ids: Collection[UUID]) -> None:
+    """Until the transaction ends, in the order of their ids; coupons may still refer to them."""
+    await queries.lock_members(session, member_ids)
+
+
+async def find_former_holders(
+    session: AsyncSession, *, card_refs: Sequence[str]
+) -> dict[str, UUID]:
+    """Whose the removed ones of these cards were: refunds come long after."""
+    return await queries.find_former_holders(session, card_refs)
 
 
 async def find_card_holders(

@@ -2,7 +2,7 @@ from datetime import datetime
 from typing import Annotated, cast
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Header, Response
 
 from app.deps import NowDep
 from app.errors import Invalid
@@ -80,9 +80,12 @@ async def grow_offer(
     principal: Partner,
     now: NowDep,
     response: Response,
+    if_match: Annotated[str | None, Header()] = None,
 ) -> OfferOut:
     """Moves the end later or raises a cap; nothing that was promised shrinks."""
-    shown = await service.grow(session, offer_id=offer_id, growth=growth, actor=principal.actor)
+    shown = await service.grow(
+        session, offer_id=offer_id, growth=growth, by=_actor(principal), if_match=if_match
+    )
     return _answer(shown, response, now)
 
 
@@ -93,13 +96,7 @@ async def publish_offer(
     """Live, or scheduled, where the partner's credit limit covers the budget or the operator asks;
     else submitted for approval.
     """
-    shown = await service.publish(
-        session,
-        offer_id=offer_id,
-        actor=principal.actor,
-        approves=principal.role == "operator",
-        now=now,
-    )
+    shown = await service.publish(session, offer_id=offer_id, by=_actor(principal), now=now)
     return _answer(shown, response, now)
 
 
@@ -107,7 +104,7 @@ async def publish_offer(
 async def approve_offer(
     offer_id: UUID, session: TenantSession, principal: Operator, now: NowDep, response: Response
 ) -> OfferOut:
-    shown = await service.approve(session, offer_id=offer_id, actor=principal.actor, now=now)
+    shown = await service.approve(session, offer_id=offer_id, by=_actor(principal), now=now)
     return _answer(shown, response, now)
 
 
@@ -116,7 +113,7 @@ async def pause_offer(
     offer_id: UUID, session: TenantSession, principal: Partner, now: NowDep, response: Response
 ) -> OfferOut:
     """Posts that name it load nothing until it is resumed; coupons stay good."""
-    shown = await service.pause(session, offer_id=offer_id, actor=principal.actor)
+    shown = await service.pause(session, offer_id=offer_id, by=_actor(principal))
     return _answer(shown, response, now)
 
 
@@ -124,7 +121,7 @@ async def pause_offer(
 async def resume_offer(
     offer_id: UUID, session: TenantSession, principal: Partner, now: NowDep, response: Response
 ) -> OfferOut:
-    shown = await service.resume(session, offer_id=offer_id, actor=principal.actor, now=now)
+    shown = await service.resume(session, offer_id=offer_id, by=_actor(principal), now=now)
     return _answer(shown, response, now)
 
 
@@ -133,7 +130,7 @@ async def end_offer(
     offer_id: UUID, session: TenantSession, principal: Partner, now: NowDep, response: Response
 ) -> OfferOut:
     """Ends it now and frees its hashtag; coupons stay good."""
-    shown = await service.end(session, offer_id=offer_id, actor=principal.actor, now=now)
+    shown = await service.end(session, offer_id=offer_id, by=_actor(principal), now=now)
     return _answer(shown, response, now)
 
 
@@ -147,9 +144,12 @@ async def list_coupons(
     return Page(items=items, next_cursor=None)
 
 
+def _actor(principal: Principal) -> service.Actor:
+    return service.Actor(principal.actor, is_operator=principal.role == "operator")
+
+
 def _answer(shown: service.Shown, response: Response, now: datetime) -> OfferOut:
-    offer = shown[0]
-    response.headers["ETag"] = f'"{offer.version}-{offer.updated_at.timestamp():.6f}"'
+    response.headers["ETag"] = service.etag(shown)
     return show_offer(shown, now)
 
 

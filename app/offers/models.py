@@ -31,6 +31,12 @@ class Offer(Base):
         ),
         CheckConstraint("starts_at < ends_at", name="window"),
         CheckConstraint("tag_key <> ''", name="tag_key"),
+        CheckConstraint("paused_by IN ('operator', 'partner')", name="paused_by"),
+        CheckConstraint("(state = 'paused') = (paused_by IS NOT NULL)", name="paused"),
+        CheckConstraint(
+            "published_at IS NOT NULL OR state NOT IN ('scheduled', 'live', 'paused')",
+            name="published",
+        ),
         CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency"),
         # one meaning for a tag at any moment, whoever publishes at the same time
         ExcludeConstraint(
@@ -54,6 +60,9 @@ class Offer(Base):
     currency: Mapped[str]
     version: Mapped[int] = mapped_column(Integer, server_default="1")
     objective: Mapped[dict[str, Any] | None]
+    # a tag means only what was published, and not what was called off before it began
+    published_at: Mapped[datetime | None]
+    paused_by: Mapped[str | None]  # what the operator has paused, a partner does not resume
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
 

@@ -3,9 +3,10 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Row, case, select, text, update
+from sqlalchemy import Row, case, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.kit import locks
 from app.kit.db import copy_rows
 from app.offers.models import Coupon, Offer, OfferCounter, OfferVersion
 from app.offers.terms import Audience, State, Terms
@@ -20,7 +21,7 @@ _TERMS = """
 """
 _CATALOGUE = text(
     _TERMS
-    + "WHERE v.version = o.version AND o.state IN ('scheduled', 'live', 'paused', 'ended') "
+    + "WHERE v.version = o.version AND o.published_at IS NOT NULL "
     + "ORDER BY o.starts_at, o.id"
 )
 _VERSIONS = text(
@@ -199,7 +200,32 @@ async def page(
 
 
 async def update_offer(session: AsyncSession, offer_id: UUID, **values: Any) -> None:  # noqa: ANN401 - columns of many types
-    await session.execute(update(Offer).where(Offer.id == offer_id).values(**values))
+    await session.execute(
+        update(Offer)
+        .where(Offer.id == offer_id)
+        .values(**values, updated_at=func.clock_timestamp())
+    )
+
+
+async def committed_budget(session: AsyncSession, *, offer: Offer) -> int:
+    """What the partner's other published offers may cost in the offer's currency. Locks until the
+    transaction ends, so that two offers are not covered by the same credit.
+    """
+    await session.execute(
+        text("SELECT pg_advisory_xact_lock(:key, hashtext(:partner))"),
+        {"key": locks.CREDIT_LIMIT, "partner": str(offer.partner_id)},
+    )
+    committed = await session.scalar(
+        select(func.coalesce(func.sum(OfferCounter.budget_minor), 0))
+        .join(Offer, Offer.id == OfferCounter.offer_id)
+        .where(
+            Offer.partner_id == offer.partner_id,
+            Offer.currency == offer.currency,
+            Offer.state.in_(("scheduled", "live", "paused")),
+            Offer.id != offer.id,
+        )
+    )
+    return int(committed or 0)
 
 
 async def update_counter(session: AsyncSession, offer_id: UUID, **values: int | None) -> None:

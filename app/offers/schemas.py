@@ -8,9 +8,10 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from app.kit import money
-from app.kit.fields import Instant, is_no_card_number
+from app.kit.fields import ExternalId, Instant, ShortText, is_no_card_number
 from app.kit.hashtags import extract_hashtags
 from app.offers.terms import State
+from app.partners.schemas import PartnerRef
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 AMOUNT_MAX = 10**12  # minor units; a bound on mistakes, far below what a column can hold
@@ -33,8 +34,8 @@ class ShareReward(_Strict):
 
 
 class AcceptorRef(_Strict):
-    acquirer_id: str
-    acceptor_id: str
+    acquirer_id: ExternalId
+    acceptor_id: ExternalId
 
 
 class Hours(_Strict):
@@ -45,6 +46,8 @@ class Hours(_Strict):
 
     @model_validator(mode="after")
     def _differ(self) -> Self:
+        if self.from_.tzinfo or self.to.tzinfo:
+            raise ValueError("hours are of the offer's time_zone and have none of their own")
         if self.from_ == self.to:
             raise ValueError("`from` and `to` must differ")
         return self
@@ -65,10 +68,8 @@ class Objective(_Strict):
 
 
 class OfferIn(_Strict):
-    offer_ref: Annotated[
-        str, Field(min_length=1, max_length=100), AfterValidator(is_no_card_number)
-    ]
-    partner: str | None = None
+    offer_ref: ShortText
+    partner: PartnerRef | None = None
     title: Annotated[str, Field(min_length=1, max_length=80), AfterValidator(is_no_card_number)]
     hashtag: str
     starts_at: Instant
@@ -84,7 +85,7 @@ class OfferIn(_Strict):
     coupons_max: Annotated[int, Field(ge=1, le=10**9)] | None = None
     budget_minor: Amount | None = None
     coupon_valid_days: Annotated[int, Field(ge=0, le=3_650)] | None = None
-    coupon_last_day: date | None = None
+    coupon_last_day: Annotated[date, Field(ge=date(2000, 1, 1), le=date(2100, 1, 1))] | None = None
     redemptions_per_coupon: Annotated[int, Field(ge=1, le=1_000)] = 1
     audience: AudienceIn | None = None
     refund_policy: Literal["restore", "burn"] = "restore"

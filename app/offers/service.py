@@ -4,12 +4,14 @@ coupons does: a pause that was answered is seen by every post decided after it.
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.errors import Conflict, Invalid, NotFound
+from app.errors import Conflict, Forbidden, Invalid, NotFound, PreconditionFailed
 from app.kit.constraints import violated_constraint
 from app.kit.hashtags import tag_key
 from app.offers import queries
@@ -19,6 +21,13 @@ from app.offers.terms import State, Terms, state_at
 from app.partners import service as partners
 
 Shown = tuple[Offer, OfferVersion, OfferCounter]
+
+
+class Actor(NamedTuple):
+    """Who does it, as the audit log names him."""
+
+    name: str
+    is_operator: bool
 
 
 async def create(
@@ -148,82 +157,129 @@ async def page(
     return await queries.page(session, after=after, limit=limit, state=state, now=now)
 
 
-async def publish(
-    session: AsyncSession, *, offer_id: UUID, actor: str, approves: bool, now: datetime
-) -> Shown:
-    """Live at once where the actor approves or the partner's credit limit covers the budget; else
-    submitted to the operator. One that the operator publishes after its end is a record: archived
-    posts find it.
+async def publish(session: AsyncSession, *, offer_id: UUID, by: Actor, now: datetime) -> Shown:
+    """Live at once where the operator publishes or the partner's credit limit covers the budget;
+    else submitted to the operator. One that the operator publishes after its end is a record:
+    archived posts find it.
     """
     offer, _, counter = await _locked(session, offer_id)
     if offer.state in ("scheduled", "live"):
         return await get(session, offer_id=offer_id)
     if offer.state not in ("draft", "submitted"):
         raise Conflict(f"an offer that is {offer.state} cannot be published")
-    if offer.ends_at <= now and not approves:
+    if offer.ends_at <= now and not by.is_operator:
         raise Conflict("the offer's end has passed")
-    covered = approves or await partners.covers(
-        session,
-        partner_id=offer.partner_id,
-        amount_minor=counter.budget_minor,
-        currency=offer.currency,
-    )
-    state = _published_state(offer, now) if covered else "submitted"
-    return await _move(session, offer, state=state, action="offer.publish", actor=actor)
+    if not by.is_operator and not await _is_covered(session, offer, counter.budget_minor):
+        return await _move(session, offer, "offer.publish", by, state="submitted")
+    return await _publish(session, offer, "offer.publish", by, now)
 
 
-async def approve(session: AsyncSession, *, offer_id: UUID, actor: str, now: datetime) -> Shown:
+async def approve(session: AsyncSession, *, offer_id: UUID, by: Actor, now: datetime) -> Shown:
     offer, _, _ = await _locked(session, offer_id)
     if offer.state != "submitted":
         raise Conflict(f"only a submitted offer is approved; this one is {offer.state}")
-    state = _published_state(offer, now)
-    return await _move(session, offer, state=state, action="offer.approve", actor=actor)
+    return await _publish(session, offer, "offer.approve", by, now)
 
 
-async def pause(session: AsyncSession, *, offer_id: UUID, actor: str) -> Shown:
+async def pause(session: AsyncSession, *, offer_id: UUID, by: Actor) -> Shown:
     offer, _, _ = await _locked(session, offer_id)
     if offer.state not in ("scheduled", "live", "paused"):
         raise Conflict(f"an offer that is {offer.state} cannot be paused")
-    return await _move(session, offer, state="paused", action="offer.pause", actor=actor)
+    is_operators = by.is_operator or offer.paused_by == "operator"
+    paused_by = "operator" if is_operators else "partner"
+    return await _move(session, offer, "offer.pause", by, state="paused", paused_by=paused_by)
 
 
-async def resume(session: AsyncSession, *, offer_id: UUID, actor: str, now: datetime) -> Shown:
+async def resume(session: AsyncSession, *, offer_id: UUID, by: Actor, now: datetime) -> Shown:
     offer, _, _ = await _locked(session, offer_id)
     if offer.state in ("scheduled", "live"):
         return await get(session, offer_id=offer_id)
     if offer.state != "paused":
         raise Conflict(f"an offer that is {offer.state} cannot be resumed")
-    state = _published_state(offer, now)
-    return await _move(session, offer, state=state, action="offer.resume", actor=actor)
+    if offer.paused_by == "operator" and not by.is_operator:
+        raise Forbidden("the operator has paused this offer", code="paused_by_operator")
+    return await _publish(session, offer, "offer.resume", by, now)
 
 
-async def end(session: AsyncSession, *, offer_id: UUID, actor: str, now: datetime) -> Shown:
-    """Ends it now; its coupons stay good. The window is cut, so that the tag is free again."""
+async def end(session: AsyncSession, *, offer_id: UUID, by: Actor, now: datetime) -> Shown:
+    """Ends it now, or, if it was paused, when it was paused; its coupons stay good. The window is
+    cut, so that the tag is free again. One that has not begun, or was never published, is called
+    off: no tag means it.
+    """
     offer, _, _ = await _locked(session, offer_id)
     if offer.state == "ended":
         return await get(session, offer_id=offer_id)
-    cut = max(min(now, offer.ends_at), offer.starts_at + timedelta(microseconds=1))
-    return await _move(session, offer, state="ended", action="offer.end", actor=actor, ends_at=cut)
+    since = offer.updated_at if offer.state == "paused" else now
+    has_run = offer.published_at is not None and offer.starts_at < since
+    return await _move(
+        session,
+        offer,
+        "offer.end",
+        by,
+        state="ended",
+        paused_by=None,
+        published_at=offer.published_at if has_run else None,
+        ends_at=max(min(since, offer.ends_at), offer.starts_at + timedelta(microseconds=1)),
+    )
 
 
-async def grow(session: AsyncSession, *, offer_id: UUID, growth: OfferGrowth, actor: str) -> Shown:
-    """Raises Invalid for what would shrink."""
-    offer, _, counter = await _locked(session, offer_id)
-    if offer.state == "ended":
-        raise Conflict("an offer that has ended does not change")
-    if growth.ends_at is not None and growth.ends_at < offer.ends_at:
-        raise Invalid("ends_at may only move later")
+async def grow(
+    session: AsyncSession,
+    *,
+    offer_id: UUID,
+    growth: OfferGrowth,
+    by: Actor,
+    if_match: str | None = None,
+) -> Shown:
+    """Raises Invalid for what would shrink, Forbidden for caps that the partner's credit does not
+    cover, PreconditionFailed when the offer is no longer as `if_match` has it.
+    """
+    shown = offer, terms, counter = await _locked(session, offer_id)
+    if if_match is not None and if_match != etag(shown):
+        raise PreconditionFailed("the offer has changed: read it again")
+    if offer.state in ("submitted", "ended"):
+        raise Conflict(f"an offer that is {offer.state} does not change")
+    if growth.ends_at is not None:
+        _check_end(offer, terms, growth.ends_at)
     for name in ("coupons_max", "budget_minor"):
         wanted, current = getattr(growth, name), getattr(counter, name)
         if wanted is not None and (current is None or wanted < current):
             raise Invalid(f"{name} may only grow")
     caps = growth.model_dump(include={"coupons_max", "budget_minor"}, exclude_none=True)
     if caps:
+        budget_minor = growth.budget_minor or counter.budget_minor
+        is_free = by.is_operator or offer.state == "draft"
+        if not is_free and not await _is_covered(session, offer, budget_minor):
+            raise Forbidden("the partner's credit limit does not cover this: ask the operator")
         await queries.update_counter(session, offer_id, **caps)
     ends_at = growth.ends_at or offer.ends_at
-    return await _move(
-        session, offer, state=offer.state, action="offer.grow", actor=actor, ends_at=ends_at
+    return await _move(session, offer, "offer.grow", by, ends_at=ends_at)
+
+
+def _check_end(offer: Offer, terms: OfferVersion, ends_at: datetime) -> None:
+    if ends_at < offer.ends_at:
+        raise Invalid("ends_at may only move later")
+    last_post = ends_at.astimezone(ZoneInfo(terms.time_zone)).date()
+    if terms.coupon_last_day is not None and last_post > terms.coupon_last_day:
+        raise Invalid("ends_at must not be after coupon_last_day")
+
+
+async def _is_covered(session: AsyncSession, offer: Offer, budget_minor: int | None) -> bool:
+    """An offer without a budget never is."""
+    if budget_minor is None:
+        return False
+    committed = await queries.committed_budget(session, offer=offer)
+    return await partners.covers(
+        session,
+        partner_id=offer.partner_id,
+        amount_minor=committed + budget_minor,
+        currency=offer.currency,
     )
+
+
+def etag(shown: Shown) -> str:
+    offer = shown[0]
+    return f'"{offer.version}-{offer.updated_at.timestamp():.6f}"'
 
 
 async def _locked(session: AsyncSession, offer_id: UUID) -> Shown:
@@ -232,39 +288,51 @@ async def _locked(session: AsyncSession, offer_id: UUID) -> Shown:
     return await get(session, offer_id=offer_id)
 
 
-def _published_state(offer: Offer, now: datetime) -> str:
-    return state_at("scheduled", starts_at=offer.starts_at, ends_at=offer.ends_at, at=now)
+async def _publish(
+    session: AsyncSession, offer: Offer, action: str, by: Actor, now: datetime
+) -> Shown:
+    state = state_at("scheduled", starts_at=offer.starts_at, ends_at=offer.ends_at, at=now)
+    return await _move(
+        session,
+        offer,
+        action,
+        by,
+        state=state,
+        paused_by=None,
+        published_at=offer.published_at or now,
+    )
 
 
 async def _move(
     session: AsyncSession,
     offer: Offer,
-    *,
-    state: str,
     action: str,
-    actor: str,
-    ends_at: datetime | None = None,
+    by: Actor,
+    **values: Any,  # noqa: ANN401 - columns of many types
 ) -> Shown:
-    before = {"state": offer.state, "ends_at": offer.ends_at.isoformat()}
+    before = {name: _plain(getattr(offer, name)) for name in values}
     try:
-        await queries.update_offer(session, offer.id, state=state, ends_at=ends_at or offer.ends_at)
+        await queries.update_offer(session, offer.id, **values)
     except IntegrityError as error:
         if violated_constraint(error) != "ex_offers_tag_window":
             raise
         raise Conflict(
             f"another offer has #{offer.hashtag} in this window", code="tag_taken"
         ) from error
-    shown = await get(session, offer_id=offer.id)
     await partners.audit(
         session,
-        actor=actor,
+        actor=by.name,
         action=action,
         subject_kind="offer",
         subject_id=str(offer.id),
         before=before,
-        after={"state": state, "ends_at": shown[0].ends_at.isoformat()},
+        after={name: _plain(value) for name, value in values.items()},
     )
-    return shown
+    return await get(session, offer_id=offer.id)
+
+
+def _plain(value: object) -> object:
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 async def read_terms(

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
+from uuid import UUID
 
 import asyncpg
 import msgspec
@@ -126,16 +127,15 @@ class Enroller:
         decisions: list[Decision] = []
         seen: set[str] = set()
         async with self._sessions.begin() as session:
-            catalogue = await self._current_catalogue(session)
-            namings = first_come_first(posts, catalogue)
+            namings, counters = await self._choose_and_lock(session, posts)
             if namings:
-                facts, seen = await self._read_facts(session, namings, catalogue, now=now)
+                facts, seen = await self._read_facts(session, namings, counters, now=now)
                 namings = _first_deliveries(namings, seen)
                 decisions = decide(namings, facts, limits=self._limits, now=now)
                 await self._write(session, namings, decisions, source=source, now=now)
             newest = max(post.posted_at for post in posts)
             await queries.move_cursor(session, source=source, posted_at=newest, now=now)
-            # X charges for a post once a day, however often it delivers it
+            # X's pricing: a post is charged for once a day, however often it is delivered
             billed = len({post.id for post in posts} - seen)
             if self._read_price_microusd and billed:
                 # last, for every lane writes this row and holds it until the commit
@@ -149,6 +149,24 @@ class Enroller:
                 )
         return _results(posts, namings, decisions, seen)
 
+    async def _choose_and_lock(
+        self, session: AsyncSession, posts: Sequence[Post]
+    ) -> tuple[list[Naming], dict[UUID, offers.Counter]]:
+        """What the posts name, and the counters of those offers, locked. What was chosen before the
+        lock stands only if the offers do: else it is chosen again, now that they cannot move.
+        """
+        chosen_from = await self._current_catalogue(session)
+        namings = first_come_first(posts, chosen_from)
+        if not namings:
+            return [], {}
+        counters = await offers.lock_counters(session, _named(namings))
+        standing = await self._current_catalogue(session)
+        if standing is not chosen_from:
+            namings = first_come_first(posts, standing)
+            if not _named(namings) <= counters.keys():
+                raise CatalogueMovedError
+        return namings, counters
+
     async def _current_catalogue(self, session: AsyncSession) -> Catalogue:
         version = await offers.catalogue_version(session)
         if self._catalogue is None or self._catalogue.version != version:
@@ -159,16 +177,12 @@ class Enroller:
         self,
         session: AsyncSession,
         namings: Sequence[Naming],
-        catalogue: Catalogue,
+        counters: dict[UUID, offers.Counter],
         *,
         now: datetime,
     ) -> tuple[Facts, set[str]]:
         network = namings[0].post.network
         posts = [naming.post for naming in namings]
-        named = {terms.offer_id: terms for naming in namings for terms in naming.offers}
-        counters = await offers.lock_counters(session, named)
-        if await offers.catalogue_version(session) != catalogue.version:
-            raise CatalogueMovedError
         seen = await queries.seen_posts(session, network=network, ids={post.id for post in posts})
         decided = await queries.decided_offers(
             session, network=network, roots={post.root_id for post in posts}
@@ -177,7 +191,7 @@ class Enroller:
             session, network=network, account_ids=list({post.author_id for post in posts})
         )
         member_ids = {author.member_id for author in authors.values()}
-        held = await offers.coupons_of(session, member_ids=member_ids, offer_ids=named)
+        held = await offers.coupons_of(session, member_ids=member_ids, offer_ids=counters)
         choosy = {
             (authors[post.author_id].member_id, terms.partner_id)
             for post, named_offers in namings
@@ -187,6 +201,8 @@ class Enroller:
         summaries = await members.purchase_summaries(session, pairs=list(choosy)) if choosy else {}
         recent = {}
         if self._limits.coupons_per_member_max is not None:
+            # batches of other offers hold no lock in common with this one
+            await members.lock_members(session, member_ids=member_ids)
             since = now - self._settings.coupons_per_member_window
             recent = await offers.recent_coupons(session, member_ids=member_ids, since=since)
         facts = Facts(
@@ -225,6 +241,10 @@ class Enroller:
             days[key] += 1
             reach[key] += post.author_followers or 0
         await queries.count_days(session, posts=days, reach=reach)
+
+
+def _named(namings: Sequence[Naming]) -> set[UUID]:
+    return {terms.offer_id for naming in namings for terms in naming.offers}
 
 
 def _is_about_data(error: Exception) -> bool:

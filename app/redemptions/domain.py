@@ -261,7 +261,8 @@ def _settle(chosen: _Candidate, purchase: Purchase) -> Redemption:
 def _before_clearing(chosen: _Candidate, sums: Sums) -> _Outcome:
     # a decline beside an authorisation is a second try that went well
     was_declined = sums.declined and sums.authorised_minor == 0
-    if was_declined or 0 < sums.reversed_minor >= sums.authorised_minor:
+    # nothing authorised, as when a card is checked or a refund comes first, takes no use either
+    if was_declined or sums.reversed_minor >= sums.authorised_minor:
         return _Outcome("rejected", "reversed")
     if not chosen.has_free_use:
         return _Outcome("rejected", "used_up")

@@ -100,18 +100,6 @@ async def seen_transactions(session: AsyncSession, ids: Collection[str]) -> list
     return [SeenTransaction(*row) for row in found]
 
 
-async def former_holders(session: AsyncSession, card_refs: Collection[str]) -> dict[str, UUID]:
-    """Who bought with these cards while they were linked."""
-    found = await session.execute(
-        text(
-            "SELECT DISTINCT card_ref, member_id FROM purchases "
-            "WHERE card_ref = ANY(CAST(:card_refs AS text[]))"
-        ),
-        {"card_refs": list(card_refs)},
-    )
-    return {row.card_ref: row.member_id for row in found}
-
-
 _COUPONS = """
     SELECT c.id, c.offer_id, c.offer_version, c.member_id, o.partner_id, c.posted_at,
            c.valid_until, c.reserved_minor, c.spent_minor, c.uses, c.uses_max,

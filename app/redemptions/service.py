@@ -53,6 +53,10 @@ class _Arrival(NamedTuple):
         return self.holder.member_id, self.place.partner_id
 
 
+class _CouponsMovedError(Exception):
+    """A purchase was given a coupon that was loaded after this batch had read the coupons."""
+
+
 class Examined(NamedTuple):
     coupon: Coupon
     rules: list[tuple[str, bool]]
@@ -68,7 +72,7 @@ async def record_committed(
         try:
             async with sessions.begin() as session:
                 answers = await record(session, transactions=transactions, now=now)
-        except (DBAPIError, asyncpg.PostgresError) as error:
+        except (DBAPIError, asyncpg.PostgresError, _CouponsMovedError) as error:
             if not _may_go_well_again(error):
                 raise
             log.info("transactions_again", attempt=attempt, transactions=len(transactions))
@@ -82,7 +86,9 @@ async def record_committed(
     raise Unavailable("the transactions could not be recorded now: send them again")
 
 
-def _may_go_well_again(error: DBAPIError | asyncpg.PostgresError) -> bool:
+def _may_go_well_again(error: Exception) -> bool:
+    if isinstance(error, _CouponsMovedError):
+        return True
     if isinstance(error, asyncpg.UniqueViolationError):
         return error.constraint_name == _SAME_TRANSACTION
     return sqlstate(error) in _TRY_AGAIN
@@ -114,7 +120,7 @@ async def _open(session: AsyncSession, transactions: Sequence[Transaction], now:
     books.holders = {ref: Holder(held.member_id, is_former=False) for ref, held in holders.items()}
     unknown = [ref for ref in cards if ref not in holders]
     if unknown:
-        former = await queries.former_holders(session, unknown)
+        former = await members.find_former_holders(session, card_refs=unknown)
         books.holders |= {
             ref: Holder(member_id, is_former=True) for ref, member_id in former.items()
         }
@@ -158,10 +164,13 @@ async def _read(session: AsyncSession, books: Books, arrivals: Sequence[_Arrival
         session, refs=[ref for ref in refs if ref is not None], refunds=_refund_keys(arrivals)
     )
     books.add_purchases(purchases)
-    if coupons and purchases:
+    if purchases:
         books.redemptions = await queries.redemptions_of(session, [one.id for one in purchases])
     if coupons:
         books.coupons = await _with_terms(session, coupons)
+    known = {one.id for one in coupons}
+    if any(one.redemption.coupon_id not in known for one in books.redemptions.values()):
+        raise _CouponsMovedError
 
 
 def _refund_keys(arrivals: Sequence[_Arrival]) -> list[queries.RefundKey]:

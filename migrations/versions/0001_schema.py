@@ -484,6 +484,8 @@ def upgrade() -> None:
         sa.Column("currency", sa.Text(), nullable=False),
         sa.Column("version", sa.Integer(), server_default="1", nullable=False),
         sa.Column("objective", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
+        sa.Column("published_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("paused_by", sa.Text(), nullable=True),
         sa.Column(
             "created_at",
             sa.DateTime(timezone=True),
@@ -503,7 +505,17 @@ def upgrade() -> None:
             using="gist",
             name="ex_offers_tag_window",
         ),
+        sa.CheckConstraint(
+            "(state = 'paused') = (paused_by IS NOT NULL)", name=op.f("ck_offers_paused")
+        ),
         sa.CheckConstraint("currency ~ '^[A-Z]{3}$'", name=op.f("ck_offers_currency")),
+        sa.CheckConstraint(
+            "paused_by IN ('operator', 'partner')", name=op.f("ck_offers_paused_by")
+        ),
+        sa.CheckConstraint(
+            "published_at IS NOT NULL OR state NOT IN ('scheduled', 'live', 'paused')",
+            name=op.f("ck_offers_published"),
+        ),
         sa.CheckConstraint(
             "state IN ('draft', 'submitted', 'scheduled', 'live', 'paused', 'ended')",
             name=op.f("ck_offers_state"),

@@ -142,7 +142,8 @@ class TestOverHttp:
     async def test_a_partner_sees_its_own_sales_alone(
         self, client: httpx.AsyncClient, sessions: Sessions, loaded: list[str], make_key: MakeKey
     ) -> None:
-        await pay(sessions, loaded[0], "clearing", 2_000)
+        for _ in range(attribution.GROUP_MIN):
+            await pay(sessions, loaded[0], "clearing", 200)
         await attribution.flush(sessions)
         async with sessions.begin() as session:
             cafe = await partners.find_partner(session, ref_or_id="cafe")
@@ -155,9 +156,21 @@ class TestOverHttp:
             sales = await client.get("/v1/redemptions?state=earned", headers=headers)
             seen[partner.ref] = (
                 [row["sales_minor"] for row in rows.json()["items"]],
-                [sale["spend_minor"] for sale in sales.json()["items"]],
+                sum(sale["spend_minor"] for sale in sales.json()["items"]),
             )
-        assert seen == {"cafe": ([2_000], [2_000]), "rival": ([], [])}
+        assert seen == {"cafe": ([2_000], 2_000), "rival": ([], 0)}
+
+    async def test_a_partner_is_not_shown_a_group_that_is_a_person(
+        self, client: httpx.AsyncClient, sessions: Sessions, loaded: list[str], make_key: MakeKey
+    ) -> None:
+        await pay(sessions, loaded[0], "clearing", 2_000)
+        await attribution.flush(sessions)
+        async with sessions.begin() as session:
+            cafe = await partners.find_partner(session, ref_or_id="cafe")
+        key = await make_key("partner", cafe.id)
+        answer = await client.get("/v1/attribution", headers={"Authorization": f"Bearer {key}"})
+        (row,) = answer.json()["items"]
+        assert {row[name] for name in ("posts", "reach", "sales_minor", "redemptions")} == {None}
 
     async def test_an_unknown_dimension_is_named(
         self, client: httpx.AsyncClient, make_key: MakeKey

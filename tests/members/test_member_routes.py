@@ -51,7 +51,7 @@ class TestEnrolling:
         [
             ({"card": {"card_ref": "c-9"}}, 409, "account_taken"),
             ({"account": {"network": "x", "id": "9"}}, 409, "card_taken"),
-            ({"consented_at": "2126-01-01T00:00:00Z"}, 422, "consent_in_future"),
+            ({"consented_at": "2099-01-01T00:00:00Z"}, 422, "consent_in_future"),
         ],
     )
     async def test_tells_why_not(

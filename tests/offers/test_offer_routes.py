@@ -85,6 +85,54 @@ class TestAnOffer:
         assert (await partner(f"/{small}/publish")).json()["state"] == "live"
         assert (await partner(f"/{large.json()['id']}/publish")).json()["state"] == "submitted"
 
+    async def test_counts_against_the_limit_with_the_partners_other_offers(
+        self, partner: Call, operator: Call, sessions: Sessions
+    ) -> None:
+        async with sessions.begin() as session:
+            await session.execute(
+                text("UPDATE partners SET credit_limit_minor = 100000, credit_currency = 'EUR'")
+            )
+        first = (await partner("", terms(budget_minor=70_000))).json()["id"]
+        second = await partner("", terms(offer_ref="b", hashtag="b", budget_minor=40_000))
+        assert (await partner(f"/{first}/publish")).json()["state"] == "live"
+        assert (await partner(f"/{second.json()['id']}/publish")).json()["state"] == "submitted"
+        more = {"budget_minor": 100_001}
+        assert (await partner(f"/{first}", more, "PATCH")).status_code == 403
+        assert (await operator(f"/{first}", more, "PATCH")).status_code == 200
+        submitted = await partner(f"/{second.json()['id']}", {"budget_minor": 50_000}, "PATCH")
+        assert submitted.status_code == 409
+
+    async def test_that_the_operator_paused_is_not_resumed_by_its_partner(
+        self, partner: Call, operator: Call, cafe: UUID
+    ) -> None:
+        del cafe
+        offer_id = (await operator("", terms(partner="cafe"))).json()["id"]
+        await operator(f"/{offer_id}/publish")
+        await operator(f"/{offer_id}/pause")
+        assert (await partner(f"/{offer_id}/pause")).json()["state"] == "paused"
+        refused = await partner(f"/{offer_id}/resume")
+        assert (refused.status_code, refused.json()["code"]) == (403, "paused_by_operator")
+        assert (await operator(f"/{offer_id}/resume")).json()["state"] == "live"
+
+    async def test_is_changed_only_as_it_was_read(
+        self, partner: Call, client: httpx.AsyncClient, make_key: MakeKey, cafe: UUID
+    ) -> None:
+        made = await partner("", terms(coupons_max=10))
+        path, etag = f"/v1/offers/{made.json()['id']}", made.headers["ETag"]
+        key = await make_key("partner", cafe)
+        headers = {"Authorization": f"Bearer {key}", "If-Match": etag}
+        first = await client.patch(path, json={"coupons_max": 11}, headers=headers)
+        second = await client.patch(path, json={"coupons_max": 12}, headers=headers)
+        assert (first.status_code, second.status_code) == (200, 412)
+        assert first.headers["ETag"] != etag
+
+    async def test_does_not_outlive_its_coupons_last_day(self, partner: Call) -> None:
+        last_day = (datetime.now(UTC) + timedelta(days=6)).date().isoformat()
+        made = (await partner("", terms(coupon_last_day=last_day))).json()
+        later = (datetime.now(UTC) + timedelta(days=9)).isoformat()
+        grown = await partner(f"/{made['id']}", {"ends_at": later}, "PATCH")
+        assert grown.status_code == 422
+
     async def test_sent_again_is_answered_as_it_stands_and_never_with_other_terms(
         self, partner: Call
     ) -> None:
@@ -165,6 +213,10 @@ class TestNonsense:
             ({"budget_minor": 699}, ""),
             ({"coupon_last_day": "2020-01-01"}, ""),
             ({"days": ["someday"]}, "/days/0"),
+            ({"hours": {"from": "09:00Z", "to": "10:00"}}, "/hours"),
+            ({"coupon_last_day": "9999-12-31"}, "/coupon_last_day"),
+            ({"ends_at": "9999-12-31T23:59:59Z"}, "/ends_at"),
+            ({"offer_ref": "a\x00b"}, "/offer_ref"),
         ],
     )
     async def test_is_answered_by_the_place_it_stands_at(

@@ -15,7 +15,7 @@ from app.config import Settings
 from app.kit.db import Sessions
 from app.offers import service as offers
 from app.posts.enrol import Enroller
-from tests.programme import NOW, make_members, make_offer, make_post
+from tests.programme import NOW, OPERATOR, make_members, make_offer, make_post
 
 
 @pytest.fixture
@@ -180,8 +180,81 @@ class TestCaps:
         first, second = await make_members(sessions, 2)
         assert await outcomes(enroller, make_post(first, "tea")) == [("loaded",)]
         async with sessions.begin() as session:
-            await offers.pause(session, offer_id=offer_id, actor="test")
+            await offers.pause(session, offer_id=offer_id, by=OPERATOR)
         assert await outcomes(enroller, make_post(second, "tea")) == [("paused",)]
+
+
+class TestAnOfferThatNobodyApproved:
+    async def test_means_nothing_even_when_it_has_ended(
+        self, sessions: Sessions, enroller: Enroller
+    ) -> None:
+        await make_offer(sessions, "Tea", partner="rival")
+        draft = await make_offer(
+            sessions, "Tea", publish=False, starts_at=(NOW - timedelta(days=30)).isoformat()
+        )
+        async with sessions.begin() as session:
+            await offers.end(session, offer_id=draft, by=OPERATOR, now=NOW)
+        (author,) = await make_members(sessions, 1)
+        assert await outcomes(enroller, make_post(author, "tea")) == [("loaded",)]
+        ((partner,),) = await rows(
+            sessions,
+            "SELECT p.ref FROM coupons c JOIN offers o ON o.id = c.offer_id "
+            "JOIN partners p ON p.id = o.partner_id",
+        )
+        assert partner == "rival"
+
+    async def test_nor_one_called_off_before_it_began(
+        self, sessions: Sessions, enroller: Enroller
+    ) -> None:
+        starts = NOW + timedelta(hours=1)
+        offer_id = await make_offer(sessions, "Tea", starts_at=starts.isoformat())
+        async with sessions.begin() as session:
+            await offers.end(session, offer_id=offer_id, by=OPERATOR, now=NOW)
+        (author,) = await make_members(sessions, 1)
+        assert await outcomes(enroller, make_post(author, "tea", posted_at=starts)) == [
+            ("no_offer",)
+        ]
+
+
+class TestTheFrequencyCap:
+    async def test_holds_for_batches_of_different_offers_at_once(
+        self, sessions: Sessions, settings: Settings
+    ) -> None:
+        tags = [f"Tag{number}" for number in range(8)]
+        for tag in tags:
+            await make_offer(sessions, tag)
+        (author,) = await make_members(sessions, 1)
+        capped = settings.model_copy(update={"coupons_per_member_max": 2})
+
+        async def post(tag: str) -> str:
+            (result,) = await Enroller(sessions, capped).enrol(
+                [make_post(author, tag)], source="test", now=NOW
+            )
+            return result.outcomes[0]
+
+        found = Counter(await asyncio.gather(*map(post, tags)))
+        assert found == {"loaded": 2, "too_frequent": 6}
+
+
+class TestOffersThatChangeMeanwhile:
+    async def test_do_not_keep_posts_from_being_enrolled(
+        self, sessions: Sessions, enroller: Enroller
+    ) -> None:
+        await make_offer(sessions, "Tea")
+        authors = await make_members(sessions, 30)
+
+        async def publish() -> None:
+            for number in range(40):
+                await make_offer(sessions, f"Other{number}")
+
+        async def enrol() -> list[str]:
+            found = []
+            for author in authors:
+                found += (await outcomes(enroller, make_post(author, "tea")))[0]
+            return found
+
+        _, found = await asyncio.gather(publish(), enrol())
+        assert found == ["loaded"] * 30
 
 
 class TestTheRollup:
