@@ -310,6 +310,45 @@ class TestWhoseItIs:
         ]
 
 
+class TestWhatTakesNoUse:
+    async def test_a_card_check_leaves_the_coupon_to_the_purchase_after_it(
+        self, till: Till
+    ) -> None:
+        await till.coupon()
+        await till.take_each(
+            make_transaction("authorization", 0, "check"),
+            make_transaction("authorization", 3_000, "real"),
+            make_transaction("clearing", 3_000, "real"),
+        )
+        assert await till.rows(
+            "SELECT p.ref, r.state FROM redemptions r JOIN purchases p ON p.id = r.purchase_id "
+            "ORDER BY p.ref"
+        ) == [("check", "rejected"), ("real", "earned")]
+
+    async def test_nor_does_a_refund_of_what_was_bought_before(self, till: Till) -> None:
+        await till.coupon()
+        await till.take_each(
+            make_transaction("refund", 500, "long ago"),
+            make_transaction("clearing", 3_000, "real"),
+        )
+        assert ("real", "earned") in await till.rows(
+            "SELECT p.ref, r.state FROM redemptions r JOIN purchases p ON p.id = r.purchase_id"
+        )
+
+
+class TestARefundOnAReissuedCard:
+    async def test_that_was_removed_since_takes_the_reward_back(self, till: Till) -> None:
+        await till.coupon()
+        await till.take(make_transaction("clearing", 3_000, "p-1"))
+        await till.run("UPDATE cards SET state = 'replaced' WHERE ref = 'card-1'")
+        await till.run(
+            "INSERT INTO cards (ref, member_id, state, added_at) "
+            "SELECT 'card-2', member_id, 'removed', now() FROM cards WHERE ref = 'card-1'"
+        )
+        (answer,) = await till.take(make_transaction("refund", 3_000, "p-1", card_ref="card-2"))
+        assert (answer.status, answer.decision) == ("applied", "returned")
+
+
 class TestARefundWithoutALink:
     async def test_goes_to_the_newest_purchase_that_has_enough_left(self, till: Till) -> None:
         await till.coupon(redemptions_per_coupon=3)
