@@ -342,11 +342,11 @@ def show(result: dict[str, Any], console: Console) -> None:
     steps = Table(box=None, show_header=False, padding=(0, 2))
     outcomes, redemptions = result["outcomes"], result["redemptions"]
     for name, number, note in (
-        ("posts that named an offer", result["posts"], f"{len(outcomes)} kinds of outcome"),
+        ("posts with a tag", result["posts"], f"{len(outcomes)} kinds of outcome"),
         ("coupons loaded", result["coupons"], f"{result['coupons_with_mention']} by a mention"),
         ("replies sent", result["replies"]["sent"],
          f"{result['replies']['confirmations']} confirmations"),
-        ("card transactions kept", result["transactions"], "linked card, registered shop"),
+        ("card transactions", result["transactions"], "of linked cards, in registered shops"),
         ("rewards earned", redemptions.get("earned", 0),
          ", ".join(f"{number} {state}" for state, number in redemptions.items()
                    if state != "earned")),
