@@ -35,6 +35,9 @@ test: setup ## every test, on a real PostgreSQL; ARGS goes to pytest
 
 check: lint types imports migrations test ## what CI runs
 
+bench: setup ## what foreign keys cost; ARGS="--posts 20000 --runs 5"
+	@$(BIN)/python -m bench.foreign_keys $(ARGS)
+
 lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

@@ -6,7 +6,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-import platformdirs
 from pydantic import (
     AnyHttpUrl,
     Field,
@@ -36,11 +35,14 @@ def _default_data_dir() -> Path:
     # must reach the folder: /root would have to be opened for that.
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         return Path("/var/lib/tagback")
-    return Path(platformdirs.user_data_dir("tagback"))
+    # not macOS's "Application Support": PostgreSQL's tools take no folder with a blank in it
+    return Path.home() / ".local" / "share" / "tagback"
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore"
+    )
 
     # where things are
     database_url: DatabaseUrl | None = None

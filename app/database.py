@@ -20,7 +20,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 
 from app.config import Settings
 from app.errors import TagbackError
@@ -57,7 +57,7 @@ async def locate(settings: Settings) -> Database:
         server = await asyncio.to_thread(embedded.start, settings.data_dir)
     except OSError as error:
         raise DatabaseError(
-            f"the embedded database needs a folder it can write to: {error}. Set TAGBACK_DATA_DIR, "
+            f"the embedded database cannot use its folder: {error}. Set TAGBACK_DATA_DIR, "
             "or TAGBACK_DATABASE_URL to use a PostgreSQL server of yours"
         ) from error
     except subprocess.SubprocessError as error:
@@ -132,21 +132,31 @@ async def open_sessions(settings: Settings) -> AsyncIterator[Sessions]:
     database = await locate(settings)
     if database.is_embedded:
         await upgrade(database)
-    else:
-        await _require_current(database)
     engine = make_engine(database.url, role=ENGINE, pool_size=settings.pool_size)
     try:
-        yield make_sessions(engine)
+        sessions = make_sessions(engine)
+        if not database.is_embedded:
+            await _require_current(sessions)
+        yield sessions
     finally:
         await engine.dispose()
 
 
-async def _require_current(database: Database) -> None:
-    current, newest = await revisions(database)
+async def _require_current(sessions: Sessions) -> None:
+    """With the service's own login, so that a wrong one is told before anything is said to run."""
+    try:
+        async with sessions() as session:
+            current = await current_revision(session)
+    except DBAPIError as error:
+        if sqlstate(error) != "42P01":  # no such table: nothing was ever migrated
+            raise DatabaseError(f"cannot use the database: {error.orig}") from error
+        current = None
+    except OSError as error:
+        raise DatabaseError(f"cannot reach the database: {error}") from error
     if not serves(current):
         raise DatabaseError(
-            f"the database is at revision {current or 'none'}, this release needs {newest}: "
-            "run `tagback db upgrade`"
+            f"the database is at revision {current or 'none'}, this release needs "
+            f"{newest_revision()}: run `tagback db upgrade`"
         )
 
 
@@ -208,8 +218,23 @@ async def _as_owner(database: Database, run: Callable[[Config], None]) -> None:
 
     engine = make_engine(database.owner_url, role=OWNER, statement_timeout_ms=0)
     try:
-        async with engine.connect() as connection:
+        async with _connected(engine) as connection:
             await connection.run_sync(under_lock)
             await connection.commit()
     finally:
         await engine.dispose()
+
+
+@asynccontextmanager
+async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """Raises DatabaseError when there is no connection as the owner to be had."""
+    connection = engine.connect()
+    try:
+        await connection.start()
+    except (OSError, DBAPIError) as error:
+        cause = getattr(error, "orig", error)
+        raise DatabaseError(f"cannot use the database as {OWNER}: {cause}") from error
+    try:
+        yield connection
+    finally:
+        await connection.close()

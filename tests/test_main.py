@@ -174,9 +174,15 @@ class TestOperation:
     async def test_readyz_is_503_on_another_schema(
         self, client: httpx.AsyncClient, database: Database
     ) -> None:
-        await set_revision(database, "0000")
+        await set_revision(database, "0001")
         answer = await client.get("/readyz")
         assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+
+    async def test_readyz_is_200_on_the_schema_of_a_later_release(
+        self, client: httpx.AsyncClient, database: Database
+    ) -> None:
+        await set_revision(database, "9999")
+        assert (await client.get("/readyz")).status_code == 200
 
     async def test_readyz_is_503_when_the_database_is_gone(
         self, stage: Any, settings: Settings

@@ -31,12 +31,15 @@ def post(post_id: str, *, as_json: AsJson = False, locale: Locale = "en") -> Non
         return
     console = Console(highlight=False, soft_wrap=True)
     console.print(answer["sentence"], markup=False)
+    if not answer["known"]:
+        raise typer.Exit(1)
     for offer in answer["offers"]:
         console.print(
             f"\n[bold]{escape(offer['offer'])}[/bold] (#{offer['hashtag']}): {offer['outcome']}"
         )
         for rule in offer["rules"]:
-            _print_rule(console, rule)
+            passed = "" if rule["applies"] else "not "
+            _print_rule(console, {**rule, "rule": passed + rule["rule"]})
 
 
 async def _post(post_id: str, locale: str) -> dict[str, Any]:
@@ -56,6 +59,8 @@ def transaction(transaction_id: str, *, as_json: AsJson = False, locale: Locale 
         return
     console = Console(highlight=False, soft_wrap=True)
     console.print(answer["sentence"], markup=False)
+    if not answer["known"]:
+        raise typer.Exit(1)
     for coupon in answer["coupons"]:
         used = " (this one)" if coupon["is_used"] else ""
         console.print(f"\n[bold]{escape(coupon['offer'])}[/bold] (#{coupon['hashtag']}){used}")
@@ -77,7 +82,7 @@ def _print_rule(console: Console, rule: dict[str, Any]) -> None:
         f"{name} {_shown(value)}" for name, value in rule["saw"].items() if value is not None
     )
     mark = "[bold red]✗[/bold red]" if stopped else "[green]✓[/green]"
-    console.print(f"  {mark} {rule['rule']:16} [dim]{escape(saw)}[/dim]")
+    console.print(f"  {mark} {rule['rule']:20} [dim]{escape(saw)}[/dim]")
 
 
 def _shown(value: object) -> str:

@@ -96,7 +96,7 @@ def import_file(
         int, typer.Option(min=1, max=BATCH_LINES_MAX, help="Lines to a transaction.")
     ] = 1_000,
 ) -> None:
-    """Load a file of one kind of line.
+    """Load a file of one kind of line; docs/files.md has the fields.
 
     The same file twice changes nothing. Bad lines stop nothing: each goes
     to FILE.rejects.ndjson, with its number and its reason.

@@ -2,7 +2,7 @@
 a sentence for the card-holder, and each rule that was tried with the values it saw.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -137,17 +137,33 @@ async def explain_transaction(
         "reason": row.reason,
         "reward_minor": row.owed_minor,
         "credited_minor": row.credited_minor,
-        "sentence": _purchase_sentence(row, None if used is None else used.terms, locale=locale),
+        "sentence": _purchase_sentence(
+            row, None if used is None else used.terms, examined, locale=locale
+        ),
         "coupons": [_examined(one, row) for one in examined],
     }
 
 
-def _purchase_sentence(row: Any, terms: Terms | None, *, locale: str) -> str:  # noqa: ANN401 - a row
+def _why_none(told: Mapping[str, str], row: Any, examined: Sequence[redemptions.Examined]) -> str:  # noqa: ANN401 - a row
+    """The purchase has no redemption: no coupon was valid then, or all that were had been used."""
+    used = [one for one in examined if dict(one.rules)["valid_then"]]
+    if used:
+        return told["used_up"].format(title=used[0].coupon.terms.title)
+    return told["none"].format(place=row.place)
+
+
+def _purchase_sentence(
+    row: Any,  # noqa: ANN401 - a row
+    terms: Terms | None,
+    examined: Sequence[redemptions.Examined],
+    *,
+    locale: str,
+) -> str:
     told = sentences.PURCHASES[locale]
     if row.purchase_id is None:
         return told["unmatched"].format(place=row.place)
     if terms is None:
-        return told["none"].format(place=row.place)
+        return _why_none(told, row, examined)
     spent_minor = row.net_minor if row.cleared_minor else row.authorised_minor
     return told[row.reason or row.state].format(
         place=row.place,

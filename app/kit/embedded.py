@@ -26,8 +26,9 @@ _START_ATTEMPTS = 6
 
 class _Server(PostgresServer):
     def _cleanup(self) -> None:
-        if not _is_alive(self.get_pid()):  # somebody else has stopped it, or killed it
-            self._postmaster_info = None
+        started = self._postmaster_info
+        if started is not None and not _is_alive(started.pid):
+            self._postmaster_info = None  # somebody else has stopped it, or killed it
         super()._cleanup()
 
     def ensure_pgdata_inited(self) -> None:
@@ -72,6 +73,8 @@ def start(data_dir: Path) -> PostgresServer:
     when the last process that started it ends.
     """
     folder = data_dir.expanduser().resolve() / "postgres"
+    if any(sign.isspace() for sign in str(folder)):
+        raise OSError(f"PostgreSQL's tools take no folder with a blank in it: {folder}")
     folder.mkdir(parents=True, exist_ok=True)
     known: PostgresServer | None = PostgresServer._instances.get(folder)  # noqa: SLF001 - the library's own registry
     if known is not None:
@@ -115,9 +118,7 @@ def _clear_a_crash(folder: Path) -> None:
         time.sleep(0.1)
 
 
-def _is_alive(pid: int | None) -> bool:
-    if pid is None:
-        return False
+def _is_alive(pid: int) -> bool:
     try:
         process = psutil.Process(pid)
         return bool(process.name() == "postgres" and process.status() != psutil.STATUS_ZOMBIE)

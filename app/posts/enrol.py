@@ -16,6 +16,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 import structlog
+from prometheus_client import Counter as Metric
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.config import Settings
@@ -43,6 +44,7 @@ _TRY_AGAIN = ("23505", "40P01", "40001")
 _REFUSED_BY_DRIVER = (OverflowError, UnicodeError)
 _FROM_DATABASE = (*DATABASE_ERRORS, *_REFUSED_BY_DRIVER)
 
+_outcomes = Metric("tagback_posts", "Posts by what became of them.", ["outcome"])
 log = structlog.get_logger(__name__)
 
 
@@ -147,7 +149,10 @@ class Enroller:
                     price_microusd=self._read_price_microusd,
                     now=now,
                 )
-        return _results(posts, namings, decisions, seen)
+        results = _results(posts, namings, decisions, seen)
+        for outcome, number in Counter(name for one in results for name in one.outcomes).items():
+            _outcomes.labels(outcome).inc(number)
+        return results
 
     async def _choose_and_lock(
         self, session: AsyncSession, posts: Sequence[Post]

@@ -1,5 +1,6 @@
 """`tagback demo`."""
 
+import asyncio
 import json
 from typing import Annotated
 
@@ -31,7 +32,7 @@ def demo(
     console = Console(stderr=as_json)
     try:
         result = run(play(get_settings(), once=once, console=console))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         return
     if as_json:
         print(json.dumps(result, ensure_ascii=False))

@@ -6,10 +6,11 @@ import asyncio
 import json
 import os
 import secrets
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,14 @@ from app.database import open_sessions
 from app.errors import TagbackError
 from app.insight import attribution, funnel
 from app.insight import queries as insight
-from app.kit import money
+from app.kit import clock, money
 from app.kit.db import Sessions
 from app.partners import service as partners
 
 START_SECONDS_MAX = 30
 SETTLE_SECONDS_MAX = 120
 CALLS_IN_FLIGHT_MAX = 16
+KEYS_LIVE = timedelta(days=1)
 _NEW_AUTHORS_DAYS = 7
 
 
@@ -46,6 +48,7 @@ class Programme:
         self.x_url = x_url
         self.x = httpx.AsyncClient(base_url=x_url, headers=x_headers, timeout=60)
         self.roles: dict[str, httpx.AsyncClient] = {}
+        self.processes: list[asyncio.Task[int]] = []
 
     async def close(self) -> None:
         for client in (self.x, *self.roles.values()):
@@ -54,6 +57,9 @@ class Programme:
 
 async def run(settings: Settings, *, once: bool, console: Console) -> dict[str, Any]:
     """Answers the contract's JSON; with `once` false, serves until interrupted."""
+    this = asyncio.current_task()
+    if this is not None:  # told to stop, it stops what it has started
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     await asyncio.to_thread(settings.data_dir.mkdir, parents=True, exist_ok=True)
     async with open_sessions(settings) as sessions:
         scenario = build(await _started_at(sessions, settings.data_dir / "demo.json"))
@@ -71,7 +77,8 @@ async def run(settings: Settings, *, once: bool, console: Console) -> dict[str, 
                 show(result, console)
                 console.print(f"The service is at {programme.service_url}, the stand-in for X at "
                               f"{programme.x_url}. Ctrl-C stops both.")  # fmt: skip
-                await asyncio.Event().wait()
+                await asyncio.wait(programme.processes, return_when=asyncio.FIRST_COMPLETED)
+                raise DemoError("the service or the stand-in has ended: it says why above")
     return result
 
 
@@ -114,15 +121,17 @@ async def _running(settings: Settings) -> AsyncIterator[Programme]:
     }
     stand_in = ["sandbox", "--port", "0", "--profile", "enterprise",
                 "--data", str(settings.data_dir / "sandbox.ndjson")]  # fmt: skip
-    async with _process(stand_in, x_environment) as x_url:
+    async with _process(stand_in, x_environment) as (x_url, x_process):
         service_environment = {
             **x_environment,
             "TAGBACK_X_BASE_URL": x_url,
             "TAGBACK_X_REPLIES_PER_WINDOW": "1000000",
             "TAGBACK_AUTHOR_AGE_DAYS_MIN": str(_NEW_AUTHORS_DAYS),
         }
-        async with _process(["serve", "--port", "0"], service_environment) as service_url:
+        command = ["serve", "--port", "0"]
+        async with _process(command, service_environment) as (service_url, service):
             programme = Programme(service_url, x_url, {"Authorization": f"Bearer {app_token}"})
+            programme.processes += [asyncio.create_task(one.wait()) for one in (x_process, service)]
             try:
                 yield programme
             finally:
@@ -130,7 +139,9 @@ async def _running(settings: Settings) -> AsyncIterator[Programme]:
 
 
 @asynccontextmanager
-async def _process(command: Sequence[str], environment: dict[str, str]) -> AsyncIterator[str]:
+async def _process(
+    command: Sequence[str], environment: dict[str, str]
+) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
     """Runs a `tagback` command until the block ends; gives the address that it prints."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "app.cli", *command,
@@ -143,7 +154,7 @@ async def _process(command: Sequence[str], environment: dict[str, str]) -> Async
             line = (await process.stdout.readline()).decode().strip()
         if "http://" not in line:
             raise DemoError(f"`tagback {command[0]}` did not start: {line or 'it says why above'}")
-        yield line[line.index("http://") :].split()[0]
+        yield line[line.index("http://") :].split()[0], process
     except TimeoutError:
         raise DemoError(f"`tagback {command[0]}` was not ready in {START_SECONDS_MAX} s") from None
     finally:
@@ -155,7 +166,9 @@ async def _process(command: Sequence[str], environment: dict[str, str]) -> Async
 async def _make_keys(sessions: Sessions, programme: Programme) -> None:
     async with sessions.begin() as session:
         for role in ("operator", "issuer", "processor", "analyst"):
-            new = await partners.create_key(session, actor="demo", role=role)
+            new = await partners.create_key(
+                session, actor="demo", role=role, expires_at=clock.now() + KEYS_LIVE
+            )
             programme.roles[role] = httpx.AsyncClient(
                 base_url=programme.service_url,
                 headers={"Authorization": f"Bearer {new.key}"},
