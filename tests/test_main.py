@@ -50,7 +50,7 @@ async def probe(
 
     @router.get("/broken")
     async def broken() -> None:
-        raise RuntimeError("the secret is 42")
+        raise RuntimeError("the secret is tiger-lily")
 
     app = main.create_app(settings, sessions)
     app.include_router(router)
@@ -115,7 +115,7 @@ class TestProblems:
         answer = await probe.get("/broken")
         assert answer.status_code == 500
         assert answer.json()["code"] == "internal_error"
-        assert "42" not in answer.text
+        assert "tiger-lily" not in answer.text
         entries = [line for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
         entry = json.loads(entries[-1])
         assert entry["error_id"] == answer.json()["error_id"]
