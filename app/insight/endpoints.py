@@ -2,10 +2,12 @@ from datetime import date
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
+from pydantic import AfterValidator
 
 from app.deps import SessionDep
 from app.insight import attribution, explain, queries
 from app.insight.schemas import RedemptionOut
+from app.kit.fields import is_no_card_number
 from app.kit.pagination import Page, PagingDep, make_page
 from app.partners.auth import Principal, require
 from app.partners.tenancy import TenantSession
@@ -14,6 +16,7 @@ router = APIRouter(prefix="/v1", tags=["insight"])
 
 Analyst = Annotated[Principal, Depends(require("analyst", "partner", "operator"))]
 Support = Annotated[Principal, Depends(require("operator", "issuer"))]
+NoCardNumber = Annotated[str, AfterValidator(is_no_card_number)]
 Language = Annotated[str, Query(pattern="^(en|fr)$")]
 
 
@@ -62,7 +65,7 @@ async def explain_post(
 
 @router.get("/explain/transactions/{transaction_id}")
 async def explain_transaction(
-    transaction_id: str, session: SessionDep, _: Support, locale: Language = "en"
+    transaction_id: NoCardNumber, session: SessionDep, _: Support, locale: Language = "en"
 ) -> dict[str, Any]:
     """Why a purchase did or did not earn a reward."""
     return await explain.explain_transaction(session, transaction_id=transaction_id, locale=locale)

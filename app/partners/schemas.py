@@ -13,12 +13,16 @@ from pydantic import (
     model_validator,
 )
 
-from app.kit.fields import Country, ExternalId, Instant, ShortText
+from app.kit.fields import Country, ExternalId, Instant, ShortText, is_no_card_number
 from app.kit.money import is_currency
 from app.partners.models import Acceptor, ApiKey, Partner
 from app.partners.roles import Role
 
-PartnerRef = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+PartnerRef = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$"),
+    AfterValidator(is_no_card_number),
+]
 PartnerRefOrId = Annotated[str, StringConstraints(min_length=1, max_length=63)]
 
 

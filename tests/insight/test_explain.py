@@ -111,6 +111,14 @@ class TestAPurchase:
     async def test_that_we_never_kept_says_what_that_means(self, sessions: Sessions) -> None:
         assert "not linked" in (await why_paid(sessions, "nowhere"))["sentence"]
 
+    async def test_is_not_looked_for_by_a_card_number(
+        self, client: httpx.AsyncClient, make_key: MakeKey
+    ) -> None:
+        headers = {"Authorization": f"Bearer {await make_key('operator')}"}
+        answer = await client.get("/v1/explain/transactions/4111111111111111", headers=headers)
+        assert answer.status_code == 422
+        assert "4111" not in answer.text
+
     async def test_is_for_those_who_support_members(
         self, client: httpx.AsyncClient, make_key: MakeKey
     ) -> None:

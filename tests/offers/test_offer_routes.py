@@ -217,6 +217,7 @@ class TestNonsense:
             ({"coupon_last_day": "9999-12-31"}, "/coupon_last_day"),
             ({"ends_at": "9999-12-31T23:59:59Z"}, "/ends_at"),
             ({"offer_ref": "a\x00b"}, "/offer_ref"),
+            ({"partner": "4111111111111111"}, "/partner"),
         ],
     )
     async def test_is_answered_by_the_place_it_stands_at(
