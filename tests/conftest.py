@@ -5,7 +5,6 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
-from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -26,12 +25,11 @@ from app.main import create_app
 from app.partners import service as partners
 from app.partners.roles import Role
 from app.sandbox.main import SandboxServer, SandboxSettings
+from tests.databases import TEMPLATE, Databases
 from tests.stand_in import PROGRAMME, StandIn, StartX, serving
 from tests.support import MakeKey, Ran, Tagback
 
 ROOT = Path(__file__).parent.parent
-TEMPLATE = "tagback_template"
-_numbers = count(1)
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +48,7 @@ class Server(NamedTuple):
     socket_dir: Path
     port: int
     administration: AsyncEngine
+    databases: Databases
 
     def url(self, user: str, database: str) -> str:
         """With a host beside the socket's, which settings ask for."""
@@ -80,10 +79,11 @@ async def server(data_dir: Path) -> AsyncIterator[Server]:
     await create_roles(admin_url, login=True)
     await create_database(admin_url, TEMPLATE)
     found = running.get_postmaster_info()
-    server = Server(found.socket_dir, found.port, administration)
+    server = Server(found.socket_dir, found.port, administration, Databases(administration))
     await upgrade(
         Database(server.url(ENGINE, TEMPLATE), server.url(OWNER, TEMPLATE), is_embedded=True)
     )
+    await server.databases.watch_template()
     yield server
     await administration.dispose()
     running.cleanup()
@@ -92,12 +92,9 @@ async def server(data_dir: Path) -> AsyncIterator[Server]:
 @pytest.fixture
 async def database(server: Server) -> AsyncIterator[Database]:
     """A database of the test's own, as the migrations leave it."""
-    name = f"test_{next(_numbers)}"
-    async with server.administration.connect() as connection:
-        await connection.execute(text(f"CREATE DATABASE {name} OWNER {OWNER} TEMPLATE {TEMPLATE}"))
+    name = await server.databases.take()
     yield Database(server.url(ENGINE, name), server.url(OWNER, name), is_embedded=False)
-    async with server.administration.connect() as connection:
-        await connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    await server.databases.give_back(name)
 
 
 @pytest.fixture
