@@ -16,6 +16,7 @@ COMMANDS = {
     "explain": ("app.cli.explain:app", "Say why a post or a transaction came to what it did."),
     "ledger": ("app.cli.ledger:app", "Verify that money, counters and rows agree."),
     "replies": ("app.cli.replies:app", "Pause, resume and count replies."),
+    "jobs": ("app.cli.jobs:app", "Run what time does to offers, purchases and coupons."),
     "keys": ("app.cli.keys:app", "Create, list and revoke API keys."),
     "demo": ("app.cli.demo.command:demo", "Watch the whole way, from posts to credits."),
     "sandbox": ("app.cli.sandbox:sandbox", "Run a stand-in for X."),

@@ -13,6 +13,7 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
+from app.cli import jobs
 from app.config import Settings
 from app.database import open_sessions
 from app.errors import TagbackError
@@ -99,8 +100,8 @@ async def run_api(sessions: Sessions, settings: Settings, stop: asyncio.Event) -
 
 
 async def run_worker(sessions: Sessions, settings: Settings, stop: asyncio.Event) -> None:
-    """Sends replies, and follows redemptions into attribution."""
-    await run_together([run_sender, attribution.run], sessions, settings, stop)
+    """Sends replies, follows redemptions into attribution, and does what time has made due."""
+    await run_together([run_sender, attribution.run, jobs.run], sessions, settings, stop)
 
 
 async def run_sender(sessions: Sessions, settings: Settings, stop: asyncio.Event) -> None:

@@ -107,17 +107,19 @@ MONEY = (
         """
         SELECT p.id::text,
                (p.authorised_minor::numeric, p.reversed_minor::numeric, p.cleared_minor::numeric,
-                p.refunded_minor::numeric, p.declined)::text,
+                p.refunded_minor::numeric, p.authorised_at, p.declined_at)::text,
                (coalesce(t.authorised, 0), coalesce(t.reversed, 0), coalesce(t.cleared, 0),
-                coalesce(t.refunded, 0), coalesce(t.declined, false))::text
+                coalesce(t.refunded, 0), t.authorised_at, t.declined_at)::text
         FROM purchases p LEFT JOIN (
             SELECT purchase_id,
                    coalesce(sum(amount_minor) FILTER (WHERE type = 'authorization'), 0)
                        AS authorised,
                    coalesce(sum(amount_minor) FILTER (WHERE type = 'reversal'), 0) AS reversed,
                    coalesce(sum(amount_minor) FILTER (WHERE type = 'clearing'), 0) AS cleared,
-                   coalesce(sum(amount_minor) FILTER (WHERE type = 'refund'), 0) AS refunded,
-                   bool_or(type = 'decline') AS declined
+                   coalesce(sum(amount_minor) FILTER (WHERE type IN ('refund', 'chargeback')), 0)
+                       AS refunded,
+                   max(occurred_at) FILTER (WHERE type = 'authorization') AS authorised_at,
+                   max(occurred_at) FILTER (WHERE type = 'decline') AS declined_at
             FROM card_transactions GROUP BY purchase_id
         ) t ON t.purchase_id = p.id
         """,

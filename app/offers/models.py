@@ -6,6 +6,7 @@ from sqlalchemy import (
     CheckConstraint,
     ForeignKey,
     ForeignKeyConstraint,
+    Index,
     Integer,
     SmallInteger,
     UniqueConstraint,
@@ -152,6 +153,13 @@ class Coupon(Base):
         CheckConstraint("spent_minor BETWEEN 0 AND reserved_minor", name="spent"),
         CheckConstraint("uses BETWEEN 0 AND uses_max", name="uses"),
         CheckConstraint("posted_at <= valid_until", name="validity"),
+        # what closes next
+        Index("ix_coupons_open", "valid_until", postgresql_where=text("closed_at IS NULL")),
+        Index(
+            "ix_coupons_used_up",
+            "id",
+            postgresql_where=text("closed_at IS NULL AND uses >= uses_max"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)

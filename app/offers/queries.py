@@ -155,6 +155,51 @@ async def load_coupons(session: AsyncSession, coupons: Sequence[NewCoupon]) -> N
     )
 
 
+async def give_back(session: AsyncSession, unspent_minor: Mapping[UUID, int]) -> None:
+    """To the counters of these offers, which the caller has locked."""
+    await session.execute(
+        text(
+            "UPDATE offer_counters c SET reserved_minor = c.reserved_minor - given.minor "
+            "FROM unnest(CAST(:offers AS uuid[]), CAST(:minor AS bigint[])) "
+            "AS given(offer_id, minor) WHERE c.offer_id = given.offer_id"
+        ),
+        {"offers": list(unspent_minor), "minor": list(unspent_minor.values())},
+    )
+
+
+_OUT_OF_STEP = """
+    (o.state = 'scheduled' AND o.starts_at <= :now)
+    OR (o.state IN ('scheduled', 'live') AND o.ends_at <= :now)
+"""
+
+
+async def out_of_step(session: AsyncSession, *, now: datetime, most: int) -> Sequence[UUID]:
+    """Published offers whose state is not what the clock says."""
+    found = await session.scalars(
+        text(f"SELECT o.id FROM offers o WHERE {_OUT_OF_STEP} ORDER BY o.id LIMIT :most"),  # noqa: S608 - the rule above
+        {"now": now, "most": most},
+    )
+    return found.all()
+
+
+async def follow_clock(
+    session: AsyncSession, offer_ids: Collection[UUID], *, now: datetime
+) -> list[tuple[UUID, str, str]]:
+    """Id, former and new state of those that were still out of step."""
+    found = await session.execute(
+        text(
+            f"""
+            UPDATE offers o SET updated_at = clock_timestamp(),
+                state = CASE WHEN o.ends_at <= :now THEN 'ended' ELSE 'live' END
+            WHERE o.id = ANY(:ids) AND ({_OUT_OF_STEP})
+            RETURNING o.id, old.state, new.state
+            """  # noqa: S608 - the rule above
+        ),
+        {"ids": list(offer_ids), "now": now},
+    )
+    return [(offer_id, before, after) for offer_id, before, after in found]
+
+
 async def find_by_ref(session: AsyncSession, *, partner_id: UUID, ref: str) -> Offer | None:
     return (
         await session.scalars(select(Offer).where(Offer.partner_id == partner_id, Offer.ref == ref))

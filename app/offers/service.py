@@ -2,7 +2,7 @@
 coupons does: a pause that was answered is seen by every post decided after it.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -19,6 +19,8 @@ from app.offers.models import Coupon, Offer, OfferCounter, OfferVersion
 from app.offers.schemas import DAYS, FixedReward, OfferGrowth, OfferIn, ShareReward
 from app.offers.terms import State, Terms, state_at
 from app.partners import service as partners
+
+CLOCK = "clock"  # the actor of what happens by itself
 
 Shown = tuple[Offer, OfferVersion, OfferCounter]
 
@@ -333,6 +335,39 @@ async def _move(
 
 def _plain(value: object) -> object:
     return value.isoformat() if isinstance(value, datetime) else value
+
+
+async def follow_clock(session: AsyncSession, *, now: datetime, most: int) -> int:
+    """Brings the stored state of published offers in step with the clock, `most` at a time; answers
+    how many were not. Nobody waits for it: whoever asks goes by the clock (`terms.state_at`). A
+    paused offer stays paused when its end passes, or posts of the pause would load coupons.
+    """
+    offer_ids = await queries.out_of_step(session, now=now, most=most)
+    if not offer_ids:
+        return 0
+    await queries.lock_counters(session, offer_ids)
+    moved = await queries.follow_clock(session, offer_ids, now=now)
+    for offer_id, before, after in moved:
+        await partners.audit(
+            session,
+            actor=CLOCK,
+            action="offer.end" if after == "ended" else "offer.start",
+            subject_kind="offer",
+            subject_id=str(offer_id),
+            before={"state": before},
+            after={"state": after},
+        )
+    return len(moved)
+
+
+async def lock(session: AsyncSession, *, offer_ids: Collection[UUID]) -> None:
+    """The first lock of a step that touches offers, held until its transaction ends."""
+    await queries.lock_counters(session, offer_ids)
+
+
+async def give_back(session: AsyncSession, *, unspent_minor: Mapping[UUID, int]) -> None:
+    """What coupons that are closed had reserved and not spent, by offer. The offers are locked."""
+    await queries.give_back(session, unspent_minor)
 
 
 async def read_terms(

@@ -23,6 +23,7 @@ from app.redemptions.domain import (
     decide,
     find_refunded,
     happen,
+    lapse,
 )
 from app.redemptions.queries import KnownRedemption, NewTransaction
 from app.redemptions.transactions import (
@@ -118,7 +119,7 @@ class Books:
         after = happen(self._introduce(before), _event(transaction, place))
         if max(after.sums[:4]) > SUM_MINOR_MAX:
             return _rejected(transaction, "purchase_too_large")
-        self._settle(transaction, before, after)
+        self._owe(transaction, after, self._settle(before, after))
         answer = self._answer(transaction, after)
         self._keep(transaction, place, after.id, answer)
         return answer
@@ -133,7 +134,18 @@ class Books:
         )
         return purchase._replace(customer_kind=kind)
 
-    def _settle(self, transaction: Transaction, before: Purchase, after: Purchase) -> None:
+    def lapse(self, purchase: Purchase) -> bool:
+        """Whether it did: another process may have been quicker, or a clearing. No money moves."""
+        after = lapse(purchase, now=self.now)
+        if after == purchase:
+            return False
+        difference_minor = self._settle(purchase, after)
+        if difference_minor:
+            raise AssertionError("a purchase that has not cleared owes nothing")
+        return True
+
+    def _settle(self, before: Purchase, after: Purchase) -> int:
+        """By how much what the purchase owes has changed."""
         pair = (after.member_id, after.partner_id)
         coupons = self.coupons.get(pair, {})
         known = self.redemptions.get(after.id)
@@ -144,28 +156,23 @@ class Books:
         self.touched_coupons |= changed
         self.purchases[after.ref] = after
         self.touched[after.id] = after.ref
-        if redemption is not None:
-            known = KnownRedemption(new_id() if known is None else known.id, redemption)
-            self.redemptions[after.id] = known
-            posted_minor = 0 if held is None else held.owed_minor
-            self._owe(transaction, after, known, redemption.owed_minor - posted_minor)
         if before.sums.cleared_minor == 0 < after.sums.cleared_minor:
             self.first_cleared.append((*pair, after.occurred_at))
             last_at = self.last_purchase_at.get(pair, after.occurred_at)
             self.last_purchase_at[pair] = max(last_at, after.occurred_at)
+        if redemption is None:
+            return 0
+        self.redemptions[after.id] = KnownRedemption(
+            new_id() if known is None else known.id, redemption
+        )
+        return redemption.owed_minor - (0 if held is None else held.owed_minor)
 
-    def _owe(
-        self,
-        transaction: Transaction,
-        purchase: Purchase,
-        known: KnownRedemption,
-        difference_minor: int,
-    ) -> None:
+    def _owe(self, transaction: Transaction, purchase: Purchase, difference_minor: int) -> None:
         if difference_minor:
             self.rewards.append(
                 Reward(
                     transaction_id=transaction.id,
-                    redemption_id=known.id,
+                    redemption_id=self.redemptions[purchase.id].id,
                     partner_id=purchase.partner_id,
                     member_id=purchase.member_id,
                     amount_minor=difference_minor,
@@ -245,6 +252,7 @@ def _event(transaction: Transaction, place: ConfirmedPlace) -> Event:
         card_ref=transaction.card_ref,
         acceptor_id=place.acceptor_id,
         channel=place.channel,
+        mcc=place.mcc,
     )
 
 

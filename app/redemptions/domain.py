@@ -11,22 +11,37 @@ from uuid import UUID
 
 from app.offers.terms import CustomerKind, Terms, reward
 
-TransactionType = Literal["authorization", "clearing", "reversal", "refund", "decline"]
+TransactionType = Literal[
+    "authorization", "clearing", "reversal", "refund", "chargeback", "decline"
+]
 State = Literal["pending", "earned", "returned", "rejected"]
 Misfit = Literal["late", "currency", "acceptor", "channel", "below_minimum"]
 Reason = Literal[Misfit, "used_up", "reversed", "lapsed"]
 
 UNLINKED_REFUND_DAYS = 180
+SETTLEMENT_DAYS = 30  # between the end of a coupon and its closing
+
+AUTHORISATION_DAYS = 7
+# A hotel or a car rental settles when the guest has left. ISO 18245: 3351 to 3441 are rental
+# companies, 3501 to 3999 hotels by name; 7011 is lodging, 7512 and 7513 are cars and trucks.
+LONG_AUTHORISATION_DAYS = 30
+_LONG_AUTHORISATION_MCCS = frozenset({*range(3351, 3442), *range(3501, 4000), 7011, 7512, 7513})
 
 
 class Sums(NamedTuple):
-    """Everything that has happened to a purchase, in minor units of its currency."""
+    """Everything that has happened to a purchase, in minor units of its currency. `authorised_at`
+    and `declined_at` are of the newest of their kind; `lapsed`: `lapses_at` has passed without a
+    clearing.
+    """
 
     authorised_minor: int = 0
     reversed_minor: int = 0
     cleared_minor: int = 0
-    refunded_minor: int = 0
-    declined: bool = False
+    refunded_minor: int = 0  # by the shop, or by the issuer in a chargeback
+    authorised_at: datetime | None = None
+    declined_at: datetime | None = None
+    lapses_at: datetime | None = None
+    lapsed: bool = False
 
 
 class Event(NamedTuple):
@@ -36,6 +51,7 @@ class Event(NamedTuple):
     card_ref: str
     acceptor_id: UUID
     channel: str
+    mcc: str
 
 
 class Purchase(NamedTuple):
@@ -115,20 +131,52 @@ CHECKS: Mapping[Misfit, Callable[[_Candidate, Purchase], bool]] = {
 _ORDER = tuple(CHECKS)
 
 
-def add(sums: Sums, event_type: TransactionType, amount_minor: int) -> Sums:
-    match event_type:
+def add(sums: Sums, event: Event) -> Sums:
+    amount_minor = event.amount_minor
+    match event.type:
         case "authorization":
-            return sums._replace(authorised_minor=sums.authorised_minor + amount_minor)
+            return _authorise(sums, event)
         case "reversal":
             return sums._replace(reversed_minor=sums.reversed_minor + amount_minor)
         case "clearing":
             return sums._replace(cleared_minor=sums.cleared_minor + amount_minor)
-        case "refund":
+        case "refund" | "chargeback":
             return sums._replace(refunded_minor=sums.refunded_minor + amount_minor)
         case "decline":
-            return sums._replace(declined=True)
+            return sums._replace(declined_at=_later(sums.declined_at, event.occurred_at))
         case _:
-            assert_never(event_type)
+            assert_never(event.type)
+
+
+def _authorise(sums: Sums, event: Event) -> Sums:
+    lapses_at = _later(
+        sums.lapses_at, event.occurred_at + timedelta(days=authorisation_days(event.mcc))
+    )
+    return sums._replace(
+        authorised_minor=sums.authorised_minor + event.amount_minor,
+        authorised_at=_later(sums.authorised_at, event.occurred_at),
+        lapses_at=lapses_at,
+        # asked for again, it is open again
+        lapsed=sums.lapsed and lapses_at == sums.lapses_at,
+    )
+
+
+def _later(known: datetime | None, other: datetime) -> datetime:
+    return other if known is None else max(known, other)
+
+
+def authorisation_days(mcc: str) -> int:
+    """How long an acceptor of this merchant category may take to clear what was authorised."""
+    is_long = int(mcc) in _LONG_AUTHORISATION_MCCS
+    return LONG_AUTHORISATION_DAYS if is_long else AUTHORISATION_DAYS
+
+
+def lapse(purchase: Purchase, *, now: datetime) -> Purchase:
+    """As it is when nobody has cleared it in time. A clearing that comes nevertheless counts."""
+    sums = purchase.sums
+    if sums.cleared_minor or sums.lapses_at is None or now < sums.lapses_at:
+        return purchase
+    return purchase._replace(sums=sums._replace(lapsed=True))
 
 
 def net(sums: Sums) -> int:
@@ -147,7 +195,7 @@ def happen(purchase: Purchase, event: Event) -> Purchase:
         (event.occurred_at, event.acceptor_id, event.card_ref, event.channel),
     )
     return purchase._replace(
-        sums=add(purchase.sums, event.type, event.amount_minor),
+        sums=add(purchase.sums, event),
         occurred_at=earliest[0],
         acceptor_id=earliest[1],
         card_ref=earliest[2],
@@ -259,11 +307,15 @@ def _settle(chosen: _Candidate, purchase: Purchase) -> Redemption:
 
 
 def _before_clearing(chosen: _Candidate, sums: Sums) -> _Outcome:
-    # a decline beside an authorisation is a second try that went well
-    was_declined = sums.declined and sums.authorised_minor == 0
+    # a decline that came first was only a try that failed
+    was_declined = sums.declined_at is not None and (
+        sums.authorised_at is None or sums.declined_at > sums.authorised_at
+    )
     # nothing authorised, as when a card is checked or a refund comes first, takes no use either
     if was_declined or sums.reversed_minor >= sums.authorised_minor:
         return _Outcome("rejected", "reversed")
+    if sums.lapsed:
+        return _Outcome("rejected", "lapsed")
     if not chosen.has_free_use:
         return _Outcome("rejected", "used_up")
     return _Outcome("pending", holds_use=True)

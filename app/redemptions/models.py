@@ -22,6 +22,12 @@ class Purchase(Base):
         CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency"),
         # a refund with no link finds the newest purchase of the card at the partner
         Index("ix_purchases_card_partner", "card_ref", "partner_id", "occurred_at"),
+        # what lapses next
+        Index(
+            "ix_purchases_open",
+            "lapses_at",
+            postgresql_where=text("cleared_minor = 0 AND NOT lapsed AND lapses_at IS NOT NULL"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
@@ -38,7 +44,10 @@ class Purchase(Base):
     cleared_minor: Mapped[int] = mapped_column(server_default="0")
     refunded_minor: Mapped[int] = mapped_column(server_default="0")
     net_minor: Mapped[int] = mapped_column(server_default="0")  # what was bought and kept
-    declined: Mapped[bool] = mapped_column(server_default=text("false"))
+    authorised_at: Mapped[datetime | None]  # the newest authorisation's time
+    declined_at: Mapped[datetime | None]  # the newest decline's
+    lapses_at: Mapped[datetime | None]
+    lapsed: Mapped[bool] = mapped_column(server_default=text("false"))
     customer_kind: Mapped[str]  # new | returning | lapsed, as it was at this purchase
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
@@ -49,7 +58,8 @@ class CardTransaction(Base):
     __tablename__ = "card_transactions"
     __table_args__ = (
         CheckConstraint(
-            "type IN ('authorization', 'clearing', 'reversal', 'refund', 'decline')", name="type"
+            "type IN ('authorization', 'clearing', 'reversal', 'refund', 'chargeback', 'decline')",
+            name="type",
         ),
         CheckConstraint("amount_minor >= 0", name="amount"),
         CheckConstraint("purchase_id IS NOT NULL OR type = 'refund'", name="purchase"),

@@ -20,7 +20,7 @@ from app.redemptions.domain import Purchase, Redemption, Sums, net
 _PURCHASE = """
     p.id, p.ref, p.member_id, p.partner_id, p.currency, p.occurred_at, p.card_ref, p.acceptor_id,
     p.channel, p.customer_kind, p.authorised_minor, p.reversed_minor, p.cleared_minor,
-    p.refunded_minor, p.declined
+    p.refunded_minor, p.authorised_at, p.declined_at, p.lapses_at, p.lapsed
 """
 
 
@@ -188,6 +188,85 @@ def _purchase(row: Row[Any]) -> Purchase:
     return Purchase(*row[:plain])._replace(sums=Sums(*row[plain:]))
 
 
+class DuePurchase(NamedTuple):
+    ref: str
+    member_id: UUID
+    partner_id: UUID
+
+
+async def due_to_lapse(session: AsyncSession, *, now: datetime, most: int) -> list[DuePurchase]:
+    found = await session.execute(
+        text(
+            """
+            SELECT ref, member_id, partner_id FROM purchases
+            WHERE cleared_minor = 0 AND NOT lapsed AND lapses_at <= :now
+            ORDER BY lapses_at, id LIMIT :most
+            """
+        ),
+        {"now": now, "most": most},
+    )
+    return [DuePurchase(*row) for row in found]
+
+
+# Nothing more is to come: used up or expired, and settled long enough.
+_CLOSABLE = """
+    c.closed_at IS NULL
+    AND (c.valid_until <= :settled_before OR c.uses >= c.uses_max)
+    AND NOT EXISTS (
+        SELECT FROM redemptions r WHERE r.coupon_id = c.id
+            AND (r.state = 'pending'
+                 OR c.valid_until > :settled_before AND r.updated_at > :settled_before)
+    )
+"""
+
+
+async def closable_coupons(
+    session: AsyncSession, *, settled_before: datetime, most: int
+) -> list[tuple[UUID, UUID]]:
+    """Ids of coupons and of their offers."""
+    found = await session.execute(
+        text(
+            f"""
+            (SELECT c.id, c.offer_id FROM coupons c
+             WHERE c.valid_until <= :settled_before AND {_CLOSABLE} LIMIT :most)
+            UNION
+            (SELECT c.id, c.offer_id FROM coupons c
+             WHERE c.uses >= c.uses_max AND {_CLOSABLE} LIMIT :most)
+            """  # noqa: S608 - the rule above
+        ),
+        {"settled_before": settled_before, "most": most},
+    )
+    return [(coupon_id, offer_id) for coupon_id, offer_id in found]
+
+
+async def lock_coupons(session: AsyncSession, coupon_ids: Collection[UUID]) -> None:
+    await session.execute(
+        text("SELECT 1 FROM coupons WHERE id = ANY(CAST(:ids AS uuid[])) ORDER BY id FOR UPDATE"),
+        {"ids": list(coupon_ids)},
+    )
+
+
+async def close_coupons(
+    session: AsyncSession,
+    coupon_ids: Collection[UUID],
+    *,
+    settled_before: datetime,
+    now: datetime,
+) -> list[tuple[UUID, int]]:
+    """Of each that could still be closed: its offer, and what it had reserved and not spent."""
+    found = await session.execute(
+        text(
+            f"""
+            UPDATE coupons c SET reserved_minor = c.spent_minor, closed_at = :now
+            WHERE c.id = ANY(CAST(:ids AS uuid[])) AND {_CLOSABLE}
+            RETURNING c.offer_id, old.reserved_minor - old.spent_minor
+            """  # noqa: S608 - the rule above
+        ),
+        {"ids": list(coupon_ids), "settled_before": settled_before, "now": now},
+    )
+    return [(offer_id, unspent_minor) for offer_id, unspent_minor in found]
+
+
 async def redemptions_of(
     session: AsyncSession, purchase_ids: Collection[UUID]
 ) -> dict[UUID, KnownRedemption]:
@@ -242,16 +321,20 @@ async def update_purchases(session: AsyncSession, purchases: Sequence[Purchase])
                 acceptor_id = new.acceptor_id, channel = new.channel,
                 customer_kind = new.customer_kind, authorised_minor = new.authorised,
                 reversed_minor = new.reversed, cleared_minor = new.cleared,
-                refunded_minor = new.refunded, declined = new.declined, net_minor = new.net
+                refunded_minor = new.refunded, authorised_at = new.authorised_at,
+                declined_at = new.declined_at, lapses_at = new.lapses_at, lapsed = new.lapsed,
+                net_minor = new.net
             FROM unnest(
                 CAST(:id AS uuid[]), CAST(:occurred_at AS timestamptz[]),
                 CAST(:card_ref AS text[]), CAST(:acceptor_id AS uuid[]), CAST(:channel AS text[]),
                 CAST(:customer_kind AS text[]), CAST(:authorised_minor AS bigint[]),
                 CAST(:reversed_minor AS bigint[]), CAST(:cleared_minor AS bigint[]),
-                CAST(:refunded_minor AS bigint[]), CAST(:declined AS boolean[]),
-                CAST(:net_minor AS bigint[])
+                CAST(:refunded_minor AS bigint[]), CAST(:authorised_at AS timestamptz[]),
+                CAST(:declined_at AS timestamptz[]), CAST(:lapses_at AS timestamptz[]),
+                CAST(:lapsed AS boolean[]), CAST(:net_minor AS bigint[])
             ) AS new (id, occurred_at, card_ref, acceptor_id, channel, customer_kind, authorised,
-                      reversed, cleared, refunded, declined, net)
+                      reversed, cleared, refunded, authorised_at, declined_at, lapses_at, lapsed,
+                      net)
             WHERE purchases.id = new.id
             """
         ),

@@ -1,13 +1,14 @@
-"""From card transactions to rewards: the one path for a single request, a batch and a file.
+"""From card transactions to rewards: the one path for a single request, a batch and a file; and
+what time does to purchases and coupons.
 
 The number of statements does not depend on the number of transactions.
 """
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -26,7 +27,13 @@ from app.partners import service as partners
 from app.partners.service import ConfirmedPlace
 from app.redemptions import queries
 from app.redemptions.books import Books, Holder, Pair, new_purchase
-from app.redemptions.domain import UNLINKED_REFUND_DAYS, Coupon, Purchase, examine
+from app.redemptions.domain import (
+    SETTLEMENT_DAYS,
+    UNLINKED_REFUND_DAYS,
+    Coupon,
+    Purchase,
+    examine,
+)
 from app.redemptions.transactions import Answer, Transaction
 
 ATTEMPTS_MAX = 6
@@ -39,6 +46,8 @@ _ignored = Counter(
     "tagback_transactions_ignored", "Card transactions that are not for us.", ["reason"]
 )
 log = structlog.get_logger(__name__)
+
+Result = TypeVar("Result")
 
 
 class _Arrival(NamedTuple):
@@ -68,22 +77,32 @@ async def record_committed(
     """Like `record`, in a transaction of its own. When another process brought the same ones in
     this moment, they are read again. Raises Unavailable when that does not end.
     """
+    answers = await committed(
+        sessions, lambda session: record(session, transactions=transactions, now=now)
+    )
+    for answer in answers:
+        if answer.status == "ignored":
+            _ignored.labels(answer.reason).inc()
+    return answers
+
+
+async def committed(
+    sessions: Sessions, step: Callable[[AsyncSession], Awaitable[Result]]
+) -> Result:
+    """What the step comes to in a transaction of its own; it is done again when others were in its
+    way. Raises Unavailable when that does not end.
+    """
     for attempt in range(ATTEMPTS_MAX):
         try:
             async with sessions.begin() as session:
-                answers = await record(session, transactions=transactions, now=now)
+                return await step(session)
         except (DBAPIError, asyncpg.PostgresError, _CouponsMovedError) as error:
             if not _may_go_well_again(error):
                 raise
-            log.info("transactions_again", attempt=attempt, transactions=len(transactions))
+            log.info("redemptions_again", attempt=attempt, reason=type(error).__name__)
             jitter = random.random()  # noqa: S311 - nothing to guess
             await asyncio.sleep(PAUSE_SECONDS_MAX * 2**attempt * jitter)
-        else:
-            for answer in answers:
-                if answer.status == "ignored":
-                    _ignored.labels(answer.reason).inc()
-            return answers
-    raise Unavailable("the transactions could not be recorded now: send them again")
+    raise Unavailable("purchases could not be recorded now: try again")
 
 
 def _may_go_well_again(error: Exception) -> bool:
@@ -159,10 +178,20 @@ async def _read(session: AsyncSession, books: Books, arrivals: Sequence[_Arrival
             missing[ref] = new_purchase(transaction, holder, place)
     if missing:
         books.new_purchases = await queries.add_purchases(session, missing.values())
-    refs = {one.transaction.purchase_id for one in arrivals}
-    purchases = await queries.lock_purchases(
-        session, refs=[ref for ref in refs if ref is not None], refunds=_refund_keys(arrivals)
-    )
+    refs = {ref for one in arrivals if (ref := one.transaction.purchase_id) is not None}
+    await _read_purchases(session, books, coupons, refs=refs, refunds=_refund_keys(arrivals))
+
+
+async def _read_purchases(
+    session: AsyncSession,
+    books: Books,
+    coupons: Sequence[queries.KnownCoupon],
+    *,
+    refs: Collection[str],
+    refunds: Sequence[queries.RefundKey] = (),
+) -> None:
+    """Once the coupons are locked."""
+    purchases = await queries.lock_purchases(session, refs=refs, refunds=refunds)
     books.add_purchases(purchases)
     if purchases:
         books.redemptions = await queries.redemptions_of(session, [one.id for one in purchases])
@@ -171,6 +200,44 @@ async def _read(session: AsyncSession, books: Books, arrivals: Sequence[_Arrival
     known = {one.id for one in coupons}
     if any(one.redemption.coupon_id not in known for one in books.redemptions.values()):
         raise _CouponsMovedError
+
+
+async def lapse_purchases(session: AsyncSession, *, now: datetime, most: int) -> int:
+    """Gives back the uses of purchases that nobody has cleared in time, `most` at a time; answers
+    how many lapsed.
+    """
+    due = await queries.due_to_lapse(session, now=now, most=most)
+    if not due:
+        return 0
+    books = Books(now, seen={}, holders={}, places={})
+    pairs = sorted({(one.member_id, one.partner_id) for one in due})
+    coupons = await queries.read_coupons(session, pairs, lock=True)
+    await _read_purchases(session, books, coupons, refs={one.ref for one in due})
+    lapsed = [books.lapse(purchase) for purchase in list(books.purchases.values())]
+    await _write(session, books)
+    return sum(lapsed)
+
+
+async def close_coupons(session: AsyncSession, *, now: datetime, most: int) -> int:
+    """Gives back to their offers what coupons had reserved and did not spend, once nothing more is
+    to come: used up or expired for SETTLEMENT_DAYS, with no purchase open. Up to twice `most` at a
+    time; answers how many closed.
+    """
+    settled_before = now - timedelta(days=SETTLEMENT_DAYS)
+    found = await queries.closable_coupons(session, settled_before=settled_before, most=most)
+    if not found:
+        return 0
+    await offers.lock(session, offer_ids={offer_id for _, offer_id in found})
+    coupon_ids = [coupon_id for coupon_id, _ in found]
+    await queries.lock_coupons(session, coupon_ids)
+    closed = await queries.close_coupons(
+        session, coupon_ids, settled_before=settled_before, now=now
+    )
+    unspent_minor: dict[UUID, int] = {}
+    for offer_id, minor in closed:
+        unspent_minor[offer_id] = unspent_minor.get(offer_id, 0) + minor
+    await offers.give_back(session, unspent_minor=unspent_minor)
+    return len(closed)
 
 
 def _refund_keys(arrivals: Sequence[_Arrival]) -> list[queries.RefundKey]:

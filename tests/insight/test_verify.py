@@ -121,7 +121,7 @@ CORRUPTIONS = (
     ("UPDATE purchases SET authorised_minor = 0 WHERE ref = 'p-1'", {PURCHASES}),
     ("UPDATE purchases SET reversed_minor = 0 WHERE ref = 'p-3'", {PURCHASES}),
     ("UPDATE purchases SET refunded_minor = 0 WHERE ref = 'p-2'", {PURCHASES}),
-    ("UPDATE purchases SET declined = false WHERE ref = 'p-4'", {PURCHASES}),
+    ("UPDATE purchases SET declined_at = NULL WHERE ref = 'p-4'", {PURCHASES}),
     (
         "DELETE FROM card_transactions WHERE type = 'authorization' AND amount_minor = 4000",
         {PURCHASES},

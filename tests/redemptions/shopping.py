@@ -50,6 +50,7 @@ def happened(
         card_ref="card-1",
         acceptor_id=where.get("acceptor_id", SHOP_ID),
         channel=where.get("channel", "in_store"),
+        mcc=where.get("mcc", "5812"),
     )
 
 

@@ -135,6 +135,36 @@ class TestOnePurchaseOneCoupon:
         events = happened("decline", 4_000), happened("authorization", 4_000)
         assert told_after(make_coupon(), *events) == ("pending", None, 0)
 
+    def test_a_decline_after_the_approval_releases_the_use(self):
+        shopping = Shopping(make_coupon())
+        shopping.take(
+            happened("authorization", 4_000), happened("decline", 4_000, after=timedelta(minutes=1))
+        )
+        assert shopping.told() == ("rejected", "reversed", 0)
+        (coupon,) = shopping.coupons.values()
+        assert coupon.uses == 0
+
+    def test_the_order_in_which_a_decline_and_an_approval_arrive_does_not_matter(self):
+        approved = happened("authorization", 4_000)
+        declined = happened("decline", 4_000, after=timedelta(minutes=1))
+        assert told_after(make_coupon(), declined, approved) == ("rejected", "reversed", 0)
+
+    def test_what_was_declined_and_clears_all_the_same_earns(self):
+        events = (
+            happened("authorization", 4_000),
+            happened("decline", 4_000, after=timedelta(minutes=1)),
+            happened("clearing", 4_000, after=timedelta(days=1)),
+        )
+        assert told_after(make_coupon(), *events) == ("earned", None, 400)
+
+    def test_a_chargeback_takes_the_reward_back(self):
+        events = happened("clearing", 4_000), happened("chargeback", 4_000)
+        assert told_after(make_coupon(), *events) == ("returned", None, 0)
+
+    def test_a_chargeback_of_a_part_is_a_refund_of_it(self):
+        events = happened("clearing", 4_000), happened("chargeback", 1_000)
+        assert told_after(make_coupon(), *events) == ("earned", None, 300)
+
     def test_a_clearing_after_the_reversal_is_netted(self):
         events = (
             happened("authorization", 4_000),

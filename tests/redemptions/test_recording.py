@@ -46,8 +46,8 @@ class TestAPurchase:
         )
         assert await till.rows(
             "SELECT occurred_at, authorised_minor, reversed_minor, cleared_minor, refunded_minor, "
-            "net_minor, declined, customer_kind, channel FROM purchases"
-        ) == [(NOON, 4_000, 300, 4_200, 500, 3_400, False, "new", "in_store")]
+            "net_minor, declined_at, customer_kind, channel FROM purchases"
+        ) == [(NOON, 4_000, 300, 4_200, 500, 3_400, None, "new", "in_store")]
 
     async def test_a_tip_and_a_split_shipment_in_one_batch(self, till: Till) -> None:
         await till.coupon()

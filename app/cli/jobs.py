@@ -1,0 +1,114 @@
+"""What time does to offers, purchases and coupons: the worker's round, and `tagback jobs`.
+
+A job may run twice, late, and in any number of processes at once: each step locks what it changes
+and looks again whether it is still due.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Annotated
+
+import structlog
+import typer
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.cli.running import run as run_command
+from app.config import Settings, get_settings
+from app.database import open_sessions
+from app.errors import TagbackError, Unavailable
+from app.kit import clock
+from app.kit.db import DATABASE_ERRORS, Sessions
+from app.offers import service as offers
+from app.redemptions import service as redemptions
+
+ROUND_SECONDS = 15.0
+ROWS_MAX = 500  # to a transaction
+
+log = structlog.get_logger(__name__)
+
+Step = Callable[[AsyncSession, datetime], Awaitable[int]]
+
+
+async def _schedule(session: AsyncSession, now: datetime) -> int:
+    return await offers.follow_clock(session, now=now, most=ROWS_MAX)
+
+
+async def _lapse(session: AsyncSession, now: datetime) -> int:
+    return await redemptions.lapse_purchases(session, now=now, most=ROWS_MAX)
+
+
+async def _close(session: AsyncSession, now: datetime) -> int:
+    return await redemptions.close_coupons(session, now=now, most=ROWS_MAX)
+
+
+# In the order of a round: what lapses may let a coupon close.
+JOBS: dict[str, tuple[str, Step]] = {
+    "schedule": ("offers started or ended", _schedule),
+    "lapse": ("purchases lapsed", _lapse),
+    "close": ("coupons closed", _close),
+}
+
+
+async def run_job(sessions: Sessions, name: str, *, now: datetime) -> int:
+    """All that is due, a transaction a step; answers how much it was."""
+    _, step = JOBS[name]
+    done = 0
+    while taken := await redemptions.committed(sessions, lambda session: step(session, now)):
+        done += taken
+    if done:
+        log.info("job_done", job=name, rows=done)
+    return done
+
+
+async def run(sessions: Sessions, settings: Settings, stop: asyncio.Event) -> None:
+    """A round now and then, until told to stop. A database that is away is waited for."""
+    del settings
+    while not stop.is_set():
+        for name in JOBS:
+            try:
+                await run_job(sessions, name, now=clock.now())
+            except (Unavailable, *DATABASE_ERRORS) as error:
+                log.warning("job_waits", job=name, error=type(error).__name__)
+        try:
+            async with asyncio.timeout(ROUND_SECONDS):
+                await stop.wait()
+        except TimeoutError:
+            continue
+
+
+app = typer.Typer(help="Run what time does to offers, purchases and coupons.")
+
+
+@app.callback()
+def _jobs() -> None:
+    """The worker runs them all every few seconds; these are for the impatient and for cron."""
+
+
+class UnknownJob(TagbackError):
+    code = "unknown_job"
+
+
+@app.command("run")
+def run_once(
+    name: Annotated[str | None, typer.Argument(help=", ".join(JOBS) + "; all if unset")] = None,
+) -> None:
+    """Do what is due: start and end offers, lapse purchases, close coupons.
+
+    Twice or late does no harm.
+
+    Example: tagback jobs run
+
+    Example: tagback jobs run close
+    """
+    if name is not None and name not in JOBS:
+        raise UnknownJob(f"no job {name!r}, only {', '.join(JOBS)}")
+    done = run_command(_run_once([name] if name else list(JOBS)))
+    for job, rows in done.items():
+        print(f"{rows:>9,} {JOBS[job][0]}")
+
+
+async def _run_once(names: list[str]) -> dict[str, int]:
+    async with open_sessions(get_settings()) as sessions:
+        now = clock.now()
+        return {name: await run_job(sessions, name, now=now) for name in names}
