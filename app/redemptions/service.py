@@ -7,6 +7,7 @@ The number of statements does not depend on the number of transactions.
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from typing import NamedTuple, TypeVar
 from uuid import UUID
@@ -179,7 +180,9 @@ async def _read(session: AsyncSession, books: Books, arrivals: Sequence[_Arrival
     if missing:
         books.new_purchases = await queries.add_purchases(session, missing.values())
     refs = {ref for one in arrivals if (ref := one.transaction.purchase_id) is not None}
-    await _read_purchases(session, books, coupons, refs=refs, refunds=_refund_keys(arrivals))
+    await _read_purchases(
+        session, books, coupons, pairs=set(pairs), refs=refs, refunds=_refund_keys(arrivals)
+    )
 
 
 async def _read_purchases(
@@ -187,10 +190,11 @@ async def _read_purchases(
     books: Books,
     coupons: Sequence[queries.KnownCoupon],
     *,
+    pairs: AbstractSet[Pair],
     refs: Collection[str],
     refunds: Sequence[queries.RefundKey] = (),
 ) -> None:
-    """Once the coupons are locked."""
+    """Once the coupons of these pairs are locked."""
     purchases = await queries.lock_purchases(session, refs=refs, refunds=refunds)
     books.add_purchases(purchases)
     if purchases:
@@ -198,7 +202,10 @@ async def _read_purchases(
     if coupons:
         books.coupons = await _with_terms(session, coupons)
     known = {one.id for one in coupons}
-    if any(one.redemption.coupon_id not in known for one in books.redemptions.values()):
+    # of another member's or partner's purchase, which is only named by mistake, none is asked
+    own = {one.id for one in purchases if (one.member_id, one.partner_id) in pairs}
+    held = {books.redemptions[one].redemption.coupon_id for one in own & books.redemptions.keys()}
+    if not held <= known:
         raise _CouponsMovedError
 
 
@@ -212,7 +219,7 @@ async def lapse_purchases(session: AsyncSession, *, now: datetime, most: int) ->
     books = Books(now, seen={}, holders={}, places={})
     pairs = sorted({(one.member_id, one.partner_id) for one in due})
     coupons = await queries.read_coupons(session, pairs, lock=True)
-    await _read_purchases(session, books, coupons, refs={one.ref for one in due})
+    await _read_purchases(session, books, coupons, pairs=set(pairs), refs={one.ref for one in due})
     lapsed = [books.lapse(purchase) for purchase in list(books.purchases.values())]
     await _write(session, books)
     return sum(lapsed)

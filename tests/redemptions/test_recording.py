@@ -274,6 +274,22 @@ class TestWhoseItIs:
         assert await till.rows("SELECT cleared_minor FROM purchases") == [(4_000,)]
         assert len(await till.rows("SELECT 1 FROM card_transactions")) == 1
 
+    async def test_one_that_used_a_coupon_is_safe_from_another_members_card(
+        self, till: Till
+    ) -> None:
+        await till.coupon()
+        async with till.sessions.begin() as session:
+            await add_member(session, "card-of-another")
+        await till.take(make_transaction("clearing", 4_000))
+        strays = [
+            make_transaction("refund", 500, card_ref="card-of-another"),
+            make_transaction("clearing", 500, "p-2", card_ref="card-of-another"),
+        ]
+        answers = await till.take(*strays)
+        assert told(answers[0]) == ("rejected", None, "purchase_mismatch", 0)
+        assert told(answers[1]) == ("applied", None, None, 0)
+        assert await till.rows(POSTED) == [(400,)]
+
     async def test_two_shops_of_a_partner_may_share_a_purchase(self, till: Till) -> None:
         await till.coupon(channel="in_store")
         async with till.sessions.begin() as session:
