@@ -36,5 +36,5 @@ def named_by(tag_key: str, posted_at: datetime, catalogue: Catalogue) -> Terms |
     over = [t for t in named if timedelta() <= posted_at - t.ends_at <= ENDED_STILL_NAMED]
     if over:
         return max(over, key=lambda terms: terms.ends_at)
-    coming = [t for t in named if t.starts_at > posted_at and t.state != "ended"]
+    coming = [t for t in named if t.starts_at > posted_at]
     return min(coming, key=lambda terms: terms.starts_at, default=None)

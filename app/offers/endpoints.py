@@ -113,7 +113,7 @@ async def pause_offer(
     offer_id: UUID, session: TenantSession, principal: Partner, now: NowDep, response: Response
 ) -> OfferOut:
     """Posts that name it load nothing until it is resumed; coupons stay good."""
-    shown = await service.pause(session, offer_id=offer_id, by=_actor(principal))
+    shown = await service.pause(session, offer_id=offer_id, by=_actor(principal), now=now)
     return _answer(shown, response, now)
 
 

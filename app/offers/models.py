@@ -33,7 +33,9 @@ class Offer(Base):
         CheckConstraint("starts_at < ends_at", name="window"),
         CheckConstraint("tag_key <> ''", name="tag_key"),
         CheckConstraint("paused_by IN ('operator', 'partner')", name="paused_by"),
-        CheckConstraint("(state = 'paused') = (paused_by IS NOT NULL)", name="paused"),
+        CheckConstraint(
+            "(state = 'paused') = (paused_by IS NOT NULL AND paused_at IS NOT NULL)", name="paused"
+        ),
         CheckConstraint(
             "published_at IS NOT NULL OR state NOT IN ('scheduled', 'live', 'paused')",
             name="published",
@@ -64,6 +66,7 @@ class Offer(Base):
     # a tag means only what was published, and not what was called off before it began
     published_at: Mapped[datetime | None]
     paused_by: Mapped[str | None]  # what the operator has paused, a partner does not resume
+    paused_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
 

@@ -4,7 +4,7 @@ coupons does: a pause that was answered is seen by every post decided after it.
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -183,21 +183,30 @@ async def approve(session: AsyncSession, *, offer_id: UUID, by: Actor, now: date
     return await _publish(session, offer, "offer.approve", by, now)
 
 
-async def pause(session: AsyncSession, *, offer_id: UUID, by: Actor) -> Shown:
+async def pause(session: AsyncSession, *, offer_id: UUID, by: Actor, now: datetime) -> Shown:
     offer, _, _ = await _locked(session, offer_id)
-    if offer.state not in ("scheduled", "live", "paused"):
-        raise Conflict(f"an offer that is {offer.state} cannot be paused")
+    state = _state(offer, now)
+    if state not in ("scheduled", "live", "paused"):
+        raise Conflict(f"an offer that is {state} cannot be paused")
     is_operators = by.is_operator or offer.paused_by == "operator"
-    paused_by = "operator" if is_operators else "partner"
-    return await _move(session, offer, "offer.pause", by, state="paused", paused_by=paused_by)
+    return await _move(
+        session,
+        offer,
+        "offer.pause",
+        by,
+        state="paused",
+        paused_by="operator" if is_operators else "partner",
+        paused_at=offer.paused_at or now,
+    )
 
 
 async def resume(session: AsyncSession, *, offer_id: UUID, by: Actor, now: datetime) -> Shown:
     offer, _, _ = await _locked(session, offer_id)
-    if offer.state in ("scheduled", "live"):
+    state = _state(offer, now)
+    if state in ("scheduled", "live"):
         return await get(session, offer_id=offer_id)
-    if offer.state != "paused":
-        raise Conflict(f"an offer that is {offer.state} cannot be resumed")
+    if state != "paused":
+        raise Conflict(f"an offer that is {state} cannot be resumed")
     if offer.paused_by == "operator" and not by.is_operator:
         raise Forbidden("the operator has paused this offer", code="paused_by_operator")
     return await _publish(session, offer, "offer.resume", by, now)
@@ -209,9 +218,9 @@ async def end(session: AsyncSession, *, offer_id: UUID, by: Actor, now: datetime
     off: no tag means it.
     """
     offer, _, _ = await _locked(session, offer_id)
-    if offer.state == "ended":
+    if _state(offer, now) == "ended":
         return await get(session, offer_id=offer_id)
-    since = offer.updated_at if offer.state == "paused" else now
+    since = offer.paused_at or now
     has_run = offer.published_at is not None and offer.starts_at < since
     return await _move(
         session,
@@ -220,9 +229,15 @@ async def end(session: AsyncSession, *, offer_id: UUID, by: Actor, now: datetime
         by,
         state="ended",
         paused_by=None,
+        paused_at=None,
         published_at=offer.published_at if has_run else None,
         ends_at=max(min(since, offer.ends_at), offer.starts_at + timedelta(microseconds=1)),
     )
+
+
+def _state(offer: Offer, now: datetime) -> State:
+    stored = cast("State", offer.state)
+    return state_at(stored, starts_at=offer.starts_at, ends_at=offer.ends_at, at=now)
 
 
 async def grow(
@@ -301,6 +316,7 @@ async def _publish(
         by,
         state=state,
         paused_by=None,
+        paused_at=None,
         published_at=offer.published_at or now,
     )
 

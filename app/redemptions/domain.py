@@ -139,7 +139,9 @@ def add(sums: Sums, event: Event) -> Sums:
         case "reversal":
             return sums._replace(reversed_minor=sums.reversed_minor + amount_minor)
         case "clearing":
-            return sums._replace(cleared_minor=sums.cleared_minor + amount_minor)
+            cleared_minor = sums.cleared_minor + amount_minor
+            # in the end it was cleared after all
+            return sums._replace(cleared_minor=cleared_minor, lapsed=False)
         case "refund" | "chargeback":
             return sums._replace(refunded_minor=sums.refunded_minor + amount_minor)
         case "decline":
@@ -213,8 +215,9 @@ def decide(
     """The purchase's redemption once an event has turned `before` into `after`. `coupons` are all
     that the member has of the partner's offers, with what this purchase has taken of them so far.
 
-    The first clearing decides between coupons. It is decided again only when an event that came
-    late shows that the purchase was made earlier, or elsewhere, than was known.
+    The first clearing decides between coupons, and what has lapsed asks for none. It is decided
+    again only when an event that came late shows that the purchase was made earlier, or elsewhere,
+    than was known.
     """
     candidates = [_candidate(coupon, after, redemption) for coupon in coupons]
     held = next(
@@ -223,7 +226,8 @@ def decide(
     has_moved = (before.occurred_at, before.acceptor_id) != (after.occurred_at, after.acceptor_id)
     is_refuted = has_moved and (held is None or _misplaced(held, after) is not None)
     chosen = held
-    if before.sums.cleared_minor == 0 or is_refuted:
+    is_open = before.sums.cleared_minor == 0 and not after.sums.lapsed
+    if is_open or is_refuted:
         chosen = _choose(candidates, after) or held
     return None if chosen is None else _settle(chosen, after)
 

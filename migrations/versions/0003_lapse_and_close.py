@@ -1,5 +1,5 @@
-"""lapse and close: when a purchase was authorised and declined, when it lapses, chargebacks, and
-indexes of what lapses and closes next
+"""lapse and close: when a purchase was authorised and declined, when it lapses, chargebacks, when an
+offer was paused, and indexes of what lapses and closes next
 
 Revision: 0003, after 0002
 """
@@ -52,6 +52,14 @@ def upgrade() -> None:
         ["id"],
         postgresql_where=sa.text("closed_at IS NULL AND uses >= uses_max"),
     )
+    op.add_column("offers", sa.Column("paused_at", sa.DateTime(timezone=True), nullable=True))
+    op.execute("UPDATE offers SET paused_at = updated_at WHERE state = 'paused'")
+    op.drop_constraint("ck_offers_paused", "offers")
+    op.create_check_constraint(
+        op.f("ck_offers_paused"),
+        "offers",
+        "(state = 'paused') = (paused_by IS NOT NULL AND paused_at IS NOT NULL)",
+    )
     op.drop_constraint("ck_card_transactions_type", "card_transactions")
     op.create_check_constraint(
         op.f("ck_card_transactions_type"),
@@ -65,6 +73,10 @@ def downgrade() -> None:
     op.drop_constraint("ck_card_transactions_type", "card_transactions")
     op.create_check_constraint(
         op.f("ck_card_transactions_type"), "card_transactions", f"type IN ({TYPES}, 'decline')"
+    )
+    op.drop_column("offers", "paused_at")  # and the check with it
+    op.create_check_constraint(
+        op.f("ck_offers_paused"), "offers", "(state = 'paused') = (paused_by IS NOT NULL)"
     )
     op.drop_index("ix_coupons_used_up", "coupons")
     op.drop_index("ix_coupons_open", "coupons")

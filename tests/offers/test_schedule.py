@@ -8,8 +8,10 @@ import pytest
 from sqlalchemy import text
 
 from app.cli.jobs import run_job
+from app.errors import Conflict
 from app.kit.db import Sessions
 from app.offers import service as offers
+from app.offers.schemas import OfferGrowth
 from tests.programme import NOW, OPERATOR, make_offer
 from tests.support import Tagback
 
@@ -61,7 +63,7 @@ class TestTheSchedule:
 
     async def test_leaves_a_paused_offer_paused(self, sessions: Sessions, offer_id: UUID) -> None:
         async with sessions.begin() as session:
-            await offers.pause(session, offer_id=offer_id, by=OPERATOR)
+            await offers.pause(session, offer_id=offer_id, by=OPERATOR, now=NOW)
         assert await run_job(sessions, "schedule", now=ENDS) == 0
         assert await stored(sessions, offer_id) == "paused"
 
@@ -69,6 +71,36 @@ class TestTheSchedule:
         draft = await make_offer(sessions, "Draft", publish=False)
         assert await run_job(sessions, "schedule", now=NOW + timedelta(days=99)) == 0
         assert await stored(sessions, draft) == "draft"
+
+
+class TestAPausedOffer:
+    async def test_that_is_ended_ended_when_it_was_paused_whatever_was_changed_since(
+        self, sessions: Sessions, offer_id: UUID
+    ) -> None:
+        paused = STARTS + timedelta(hours=1)
+        growth = OfferGrowth.model_validate({"ends_at": (ENDS + timedelta(days=1)).isoformat()})
+        async with sessions.begin() as session:
+            await offers.pause(session, offer_id=offer_id, by=OPERATOR, now=paused)
+        async with sessions.begin() as session:
+            again = paused + timedelta(hours=1)
+            await offers.pause(session, offer_id=offer_id, by=OPERATOR, now=again)
+            await offers.grow(session, offer_id=offer_id, growth=growth, by=OPERATOR)
+        async with sessions.begin() as session:
+            offer, _, _ = await offers.end(session, offer_id=offer_id, by=OPERATOR, now=ENDS)
+        assert offer.ends_at == paused
+
+
+class TestWhatTheClockHasEnded:
+    async def test_is_ended_before_the_schedule_says_so(
+        self, sessions: Sessions, offer_id: UUID
+    ) -> None:
+        async with sessions.begin() as session:
+            for change in (offers.pause, offers.resume):
+                with pytest.raises(Conflict):
+                    await change(session, offer_id=offer_id, by=OPERATOR, now=ENDS)
+        async with sessions.begin() as session:
+            offer, _, _ = await offers.end(session, offer_id=offer_id, by=OPERATOR, now=ENDS)
+            assert offer.ends_at == ENDS
 
 
 class TestTheCommand:

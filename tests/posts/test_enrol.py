@@ -180,7 +180,7 @@ class TestCaps:
         first, second = await make_members(sessions, 2)
         assert await outcomes(enroller, make_post(first, "tea")) == [("loaded",)]
         async with sessions.begin() as session:
-            await offers.pause(session, offer_id=offer_id, by=OPERATOR)
+            await offers.pause(session, offer_id=offer_id, by=OPERATOR, now=NOW)
         assert await outcomes(enroller, make_post(second, "tea")) == [("paused",)]
 
 
