@@ -241,3 +241,8 @@ async def start_x(settings: Settings) -> AsyncIterator[StartX]:
             return StandIn(settings.model_copy(update=changed), client)
 
         yield start
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How long the proofs go on; the defaults are for every day."""
+    parser.addoption("--examples", type=int, default=200, help="stories of the state machine")

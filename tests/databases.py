@@ -35,7 +35,7 @@ class Databases:
     administration: AsyncEngine
     _free: list[str] = field(default_factory=list)
     _made: int = 0
-    _wipe: str = ""
+    wiping: str = ""
 
     async def watch_template(self) -> None:
         """Once the template is migrated: what it holds now is what a wiped database holds."""
@@ -43,7 +43,7 @@ class Databases:
         async with engine.connect() as connection:
             for statement in _WATCH:
                 await connection.execute(text(statement))
-            self._wipe = await _wiping(connection)
+            self.wiping = await _wiping(connection)
         await engine.dispose()
 
     async def take(self) -> str:
@@ -77,7 +77,7 @@ class Databases:
                 )
                 if await connection.scalar(text("SELECT count(*) FROM testing.changes")):
                     return False
-                await connection.execute(text(self._wipe))
+                await connection.execute(text(self.wiping))
                 return True
         finally:
             await engine.dispose()
