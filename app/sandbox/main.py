@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from starlette.requests import ClientDisconnect
 
 from app.sandbox import control, page, x_activity, x_posts
 from app.sandbox.delivery import Sandbox
@@ -39,7 +40,13 @@ def create_sandbox(settings: SandboxSettings) -> FastAPI:
         app.include_router(router)
     app.exception_handler(XProblem)(answer_problem)
     app.exception_handler(RequestValidationError)(_answer_bad_parameter)
+    app.exception_handler(ClientDisconnect)(_answer_nobody)
     return app
+
+
+async def _answer_nobody(_request: Request, _error: ClientDisconnect) -> Response:
+    """Who asked has gone before he had said it all: no fault of ours to be logged."""
+    return Response(status_code=400)
 
 
 async def _answer_bad_parameter(request: Request, error: RequestValidationError) -> Response:
