@@ -14,7 +14,7 @@ COMMANDS = {
     "import": ("app.cli.imports:import_file", "Load a file of members, merchants and more."),
     "export": ("app.cli.export:export", "Write redemptions, coupons, posts or credits."),
     "explain": ("app.cli.explain:app", "Say why a post or a transaction came to what it did."),
-    "ledger": ("app.cli.ledger:app", "Verify that money, counters and rows agree."),
+    "ledger": ("app.cli.ledger:app", "Verify that all adds up; adjust; invoice partners."),
     "replies": ("app.cli.replies:app", "Pause, resume and count replies."),
     "jobs": ("app.cli.jobs:app", "Run what time does to offers, purchases and coupons."),
     "keys": ("app.cli.keys:app", "Create, list and revoke API keys."),

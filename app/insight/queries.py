@@ -332,10 +332,12 @@ EXPORTS = {
     """,
     "credits": """
         SELECT l.id AS line_id, l.batch_id, b.created_at, b.acknowledged_at, m.ref AS member_ref,
-               l.card_ref, l.amount_minor, l.currency, l.state, l.failure, l.redemption_id
+               l.card_ref, l.amount_minor, l.currency, l.state, l.failure, l.redemption_id,
+               l.adjustment_id, a.ref AS adjustment_ref
         FROM credit_lines l
         JOIN credit_batches b ON b.id = l.batch_id
         JOIN members m ON m.id = l.member_id
+        LEFT JOIN adjustments a ON a.id = l.adjustment_id
         ORDER BY l.batch_id, l.id
     """,
 }

@@ -13,6 +13,7 @@ from pydantic import (
 )
 
 from app.kit.cards import looks_like_card_number
+from app.kit.money import is_currency
 
 _YEARS = (2000, 2101)
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d")
@@ -31,6 +32,12 @@ def is_no_card_number(value: str) -> str:
     return value
 
 
+def _known_currency(code: str) -> str:
+    if not is_currency(code):
+        raise ValueError("no ISO 4217 currency")
+    return code
+
+
 def _to_utc(value: datetime) -> datetime:
     # what is further off is a broken date, and arithmetic with it leaves the calendar
     if not _YEARS[0] <= value.year < _YEARS[1]:
@@ -47,6 +54,9 @@ ShortText = Annotated[
     AfterValidator(is_no_card_number),
 ]
 ExternalId = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[!-~]+$")]
+# what a caller names a request by, so that sending it again does nothing again
+Ref = Annotated[ExternalId, AfterValidator(is_no_card_number)]
+Currency = Annotated[str, AfterValidator(_known_currency)]
 Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]  # ISO 3166-1 alpha-2
 Instant = Annotated[
     AwareDatetime,

@@ -1,18 +1,29 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Query, Response
 
 from app.deps import NowDep, SessionDep
 from app.errors import Invalid
 from app.kit.pagination import Page, PagingDep, make_page
-from app.ledger import service
-from app.ledger.schemas import AcknowledgementIn, BatchOut, BatchWithLines, LineOut
-from app.partners.auth import Principal, require
+from app.ledger import adjustments, invoices, service
+from app.ledger.adjustments import NewAdjustment
+from app.ledger.invoices import Month
+from app.ledger.schemas import (
+    AcknowledgementIn,
+    AdjustmentIn,
+    AdjustmentOut,
+    BatchOut,
+    BatchWithLines,
+    InvoiceOut,
+    LineOut,
+)
+from app.partners.auth import OperatorDep, Principal, require
 
-router = APIRouter(prefix="/v1", tags=["credits"])
+router = APIRouter(prefix="/v1", tags=["ledger"])
 
 Issuer = Annotated[Principal, Depends(require("issuer", "operator"))]
+Payer = Annotated[Principal, Depends(require("operator", "partner"))]
 
 
 @router.post(
@@ -58,3 +69,43 @@ async def acknowledge(
         raise Invalid("a line is named twice", code="credit_line_twice")
     row = await service.acknowledge(session, batch_id=batch_id, failures=failures, now=now)
     return BatchOut.of(row)
+
+
+@router.post("/adjustments", status_code=201, responses={200: {"model": AdjustmentOut}})
+async def make_adjustment(
+    body: AdjustmentIn, who: OperatorDep, session: SessionDep, now: NowDep, response: Response
+) -> AdjustmentOut:
+    """Gives a member money outside the rules, or takes it back; the next credit batch brings it to
+    the card. The same `ref` with the same contents again is answered 200 and moves nothing.
+    """
+    adjustment, is_new = await adjustments.adjust(
+        session, given=NewAdjustment(**body.model_dump()), operator=who.actor, now=now
+    )
+    if not is_new:
+        response.status_code = 200
+    return AdjustmentOut.of(adjustment)
+
+
+@router.get("/adjustments")
+async def list_adjustments(
+    session: SessionDep, paging: PagingDep, _who: OperatorDep, member_id: UUID | None = None
+) -> Page[AdjustmentOut]:
+    rows = await adjustments.list_adjustments(session, paging=paging, member_id=member_id)
+    return make_page(rows, paging, show=AdjustmentOut.of, row_id=lambda row: row.id)
+
+
+@router.get("/invoices")
+async def list_invoices(
+    session: SessionDep,
+    principal: Payer,
+    month: Annotated[str, Query(description="of UTC, as in 2026-07")],
+) -> Page[InvoiceOut]:
+    """What each partner owes for a month, by currency, on one page; a partner is shown his own. A
+    month that is over does not change; the present one is as it stands.
+    """
+    # A partner's role may not read transfers, which are of members. So the service reads them, for
+    # the partner whose key it is: nothing in the request says whose.
+    rows = await invoices.invoices(
+        session, month=Month.parse(month), partner_id=principal.partner_id
+    )
+    return Page(items=[InvoiceOut.of(row, month=month) for row in rows], next_cursor=None)

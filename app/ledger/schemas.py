@@ -1,14 +1,22 @@
 from datetime import datetime
-from typing import Self
+from typing import Annotated, Self
 from uuid import UUID
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from app.kit.fields import ShortText
-from app.ledger.models import CreditLine
-from app.ledger.queries import BatchRow
+from app.kit.fields import Currency, Ref, ShortText
+from app.ledger.adjustments import FundedBy
+from app.ledger.models import Adjustment, CreditLine
+from app.ledger.queries import BatchRow, InvoiceRow
+from app.offers.schemas import AMOUNT_MAX
 
 FAILURES_MAX = 100_000
+
+
+def _not_zero(value: int) -> int:
+    if value == 0:
+        raise ValueError("an amount other than 0")
+    return value
 
 
 class FailureIn(BaseModel):
@@ -54,10 +62,11 @@ class BatchOut(BaseModel):
 
 
 class LineOut(BaseModel):
-    """A negative amount is taken back from the card."""
+    """Of a redemption or of an adjustment. A negative amount is taken back from the card."""
 
     id: UUID
-    redemption_id: UUID
+    redemption_id: UUID | None
+    adjustment_id: UUID | None
     member_id: UUID
     card_ref: str
     amount_minor: int
@@ -73,3 +82,73 @@ class LineOut(BaseModel):
 class BatchWithLines(BatchOut):
     items: list[LineOut]
     next_cursor: str | None
+
+
+class AdjustmentIn(BaseModel):
+    """A negative amount is taken back from the member."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ref: Ref = Field(description="your own name for it: the same again changes nothing")
+    member_id: UUID
+    partner_id: UUID | None = Field(
+        default=None, description="who pays, or whom it concerns; a redemption's is known"
+    )
+    redemption_id: UUID | None = None
+    amount_minor: Annotated[int, Field(ge=-AMOUNT_MAX, le=AMOUNT_MAX), AfterValidator(_not_zero)]
+    currency: Currency
+    funded_by: FundedBy
+    reason: ShortText
+
+
+class AdjustmentOut(BaseModel):
+    """`credited_minor` is what credit batches have taken up of it: all, or 0."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    ref: str
+    member_id: UUID
+    partner_id: UUID | None
+    redemption_id: UUID | None
+    amount_minor: int
+    currency: str
+    funded_by: FundedBy
+    reason: str
+    operator: str
+    credited_minor: int
+    created_at: datetime
+
+    @classmethod
+    def of(cls, adjustment: Adjustment) -> Self:
+        return cls.model_validate(adjustment)
+
+
+class InvoiceOut(BaseModel):
+    """What a partner owes for a month, in minor units of `currency`: `payable_minor` is rewards,
+    less those taken back, and adjustments. `redemptions` counts those that any of it is about.
+    """
+
+    month: str
+    partner_id: UUID
+    partner: str
+    currency: str
+    rewards_minor: int
+    taken_back_minor: int
+    adjustments_minor: int
+    payable_minor: int
+    redemptions: int
+
+    @classmethod
+    def of(cls, row: InvoiceRow, *, month: str) -> Self:
+        return cls(
+            month=month,
+            partner_id=row.partner_id,
+            partner=row.partner_ref,
+            currency=row.currency,
+            rewards_minor=row.rewards_minor,
+            taken_back_minor=row.taken_back_minor,
+            adjustments_minor=row.adjustments_minor,
+            payable_minor=row.payable_minor,
+            redemptions=row.redemptions,
+        )

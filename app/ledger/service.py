@@ -1,4 +1,4 @@
-"""Rewards owed, and the statement credits by which the issuer pays them out.
+"""Rewards owed, and the statement credits by which the issuer pays them and adjustments out.
 
 A reward moves from what partners owe to what members are due, a credit from there to the issuer's
 settlement. A decrease is the same transfer the other way round. Nothing is ever changed: a balance
@@ -66,8 +66,9 @@ def _transfer(row: Reward) -> queries.NewTransfer:
 
 
 async def create_batch(session: AsyncSession, *, now: datetime) -> BatchRow | None:
-    """All that is owed and was not yet asked of the issuer, up to BATCH_LINES_MAX lines: one for a
-    redemption, negative where more was credited than is owed by now. None when there is nothing.
+    """All that is owed and was not yet asked of the issuer, up to BATCH_LINES_MAX lines: one for an
+    adjustment, one for a redemption, negative where more was credited than is owed by now. None
+    when there is nothing.
     """
     batch_id = new_id()
     line_count = await queries.add_batch(

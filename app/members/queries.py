@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, or_, select, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -375,6 +375,18 @@ async def list_members(
 
 async def member_by_id(session: AsyncSession, member_id: UUID) -> Member | None:
     return await session.get(Member, member_id)
+
+
+async def member_by_ref_or_id(
+    session: AsyncSession, ref: str, member_id: UUID | None
+) -> Member | None:
+    """A ref may have the shape of an id: then it goes first."""
+    return await session.scalar(
+        select(Member)
+        .where(or_(Member.ref == ref, Member.id == member_id))
+        .order_by(Member.ref != ref)
+        .limit(1)
+    )
 
 
 async def member_by_id_locked(session: AsyncSession, member_id: UUID) -> Member | None:

@@ -159,6 +159,18 @@ async def get_member(session: AsyncSession, *, member_id: UUID) -> Member:
     return member
 
 
+async def find_member(session: AsyncSession, *, ref_or_id: str) -> Member:
+    """Raises NotFound, which does not repeat what was given."""
+    try:
+        member_id = UUID(ref_or_id)
+    except ValueError:
+        member_id = None
+    member = await queries.member_by_ref_or_id(session, ref_or_id, member_id)
+    if member is None:
+        raise NotFound("no member of this ref or id", code="member_not_found")
+    return member
+
+
 async def list_members(
     session: AsyncSession, *, paging: Paging, ref: str | None = None
 ) -> Sequence[Member]:

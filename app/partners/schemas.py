@@ -13,8 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from app.kit.fields import Country, ExternalId, Instant, ShortText, is_no_card_number
-from app.kit.money import is_currency
+from app.kit.fields import Country, Currency, ExternalId, Instant, ShortText, is_no_card_number
 from app.partners.models import Acceptor, ApiKey, Partner
 from app.partners.roles import Role
 
@@ -23,13 +22,9 @@ PartnerRef = Annotated[
     StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$"),
     AfterValidator(is_no_card_number),
 ]
-PartnerRefOrId = Annotated[str, StringConstraints(min_length=1, max_length=63)]
-
-
-def _known_currency(code: str) -> str:
-    if not is_currency(code):
-        raise ValueError("no ISO 4217 currency")
-    return code
+PartnerRefOrId = Annotated[
+    str, StringConstraints(min_length=1, max_length=63), AfterValidator(is_no_card_number)
+]
 
 
 class PartnerIn(BaseModel):
@@ -38,7 +33,7 @@ class PartnerIn(BaseModel):
     ref: PartnerRef
     name: ShortText
     credit_limit_minor: int | None = Field(default=None, ge=0, lt=2**63)
-    credit_currency: Annotated[str, AfterValidator(_known_currency)] | None = None
+    credit_currency: Currency | None = None
 
     @model_validator(mode="after")
     def _limit_has_currency(self) -> Self:

@@ -29,7 +29,16 @@ class TestHelp:
         assert statistics.median(times) < 1.0  # half of that on a machine at rest
 
     @pytest.mark.parametrize(
-        "command", [["serve"], ["import"], ["keys", "create"], ["keys", "revoke"], ["db", "check"]]
+        "command",
+        [
+            ["serve"],
+            ["import"],
+            ["keys", "create"],
+            ["keys", "revoke"],
+            ["db", "check"],
+            ["ledger", "adjust"],
+            ["ledger", "invoice"],
+        ],
     )
     def test_teaches_by_example(self, command: list[str]) -> None:
         ran = CliRunner().invoke(make_app(command[0]), [*command, "--help"])

@@ -10,6 +10,9 @@ import pytest
 from app.config import Settings
 from app.insight import exporting
 from app.kit.db import Sessions
+from app.ledger import service as ledger
+from app.ledger.adjustments import NewAdjustment, adjust
+from app.members import service as members
 from app.posts.enrol import Enroller
 from tests.programme import NOW, make_members, make_offer, make_post, make_shop, pay
 
@@ -51,6 +54,26 @@ class TestAnExport:
             for name, value in typed.items():
                 if name.endswith("_minor"):
                     assert int(plain[name]) == value == columnar[name]
+
+    async def test_of_credits_shows_adjustments_beside_redemptions(
+        self, sessions: Sessions
+    ) -> None:
+        (account,) = await make_members(sessions, 1)
+        async with sessions.begin() as session:
+            member = await members.find_member(session, ref_or_id=f"m-{account}")
+            given = NewAdjustment("case-1", member.id, -70, "USD", "programme", "As agreed")
+            made, _ = await adjust(session, given=given, operator="test", now=NOW)
+            await ledger.create_batch(session, now=NOW)
+        rows = [
+            json.loads(line) for line in (await written(sessions, "credits", "ndjson")).splitlines()
+        ]
+        (of_adjustment,) = [row for row in rows if row["redemption_id"] is None]
+        assert of_adjustment["adjustment_id"] == str(made.id)
+        assert (of_adjustment["adjustment_ref"], of_adjustment["amount_minor"]) == ("case-1", -70)
+        of_redemptions = [row for row in rows if row["adjustment_id"] is None]
+        assert [row["amount_minor"] for row in of_redemptions] == [500] * 4
+        as_parquet = pq.read_table(io.BytesIO(await written(sessions, "credits", "parquet")))
+        assert as_parquet.num_rows == 5
 
     async def test_makes_no_formula_for_a_spreadsheet(self, sessions: Sessions) -> None:
         await make_offer(sessions, "Cake", offer_ref='=HYPERLINK("x")')

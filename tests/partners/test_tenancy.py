@@ -69,6 +69,9 @@ class TestAPartnersTransaction:
             "card_transactions",
             "purchases",
             "transfers",
+            "adjustments",
+            "credit_lines",
+            "claims",
             "audit_entries",
         ],
     )
