@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 
 from app import __version__
+from app.claims import endpoints as claims
 from app.config import Settings
 from app.database import current_revision, serves
 from app.deps import SessionsDep
@@ -54,6 +55,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     replies.router,
     redemptions.router,
     ledger.router,
+    claims.router,
 )
 
 

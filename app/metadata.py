@@ -1,5 +1,6 @@
 """Every table of every context, for migrations."""
 
+from app.claims import models as claims
 from app.insight import models as insight
 from app.kit.db import Base
 from app.ledger import models as ledger
@@ -13,6 +14,7 @@ from app.redemptions import models as redemptions
 from app.replies import models as replies
 
 CONTEXTS = (
+    claims,
     insight,
     ledger,
     members,

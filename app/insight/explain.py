@@ -4,6 +4,7 @@ a sentence for the card-holder, and each rule that was tried with the values it 
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -105,13 +106,18 @@ def _explain(post: Any, row: Any, terms: Terms, *, locale: str) -> dict[str, Any
 
 
 async def explain_transaction(
-    session: AsyncSession, *, transaction_id: str, locale: str = "en"
+    session: AsyncSession,
+    *,
+    transaction_id: str,
+    member_id: UUID | None = None,
+    locale: str = "en",
 ) -> dict[str, Any]:
     """`{"transaction_id","known","sentence","purchase":{…},"coupons":[{"offer","rules":[…]}]}`: the
-    purchase as it stands now, and each coupon that it might have used.
+    purchase as it stands now, and each coupon that it might have used. For a member, another
+    member's transaction is not known.
     """
     row = await queries.find_transaction(session, transaction_id)
-    if row is None:
+    if row is None or member_id not in (None, row.member_id):
         return {
             "transaction_id": transaction_id,
             "known": False,

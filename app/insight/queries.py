@@ -357,9 +357,11 @@ async def find_transaction(session: AsyncSession, transaction_id: str) -> Row[An
                 "SELECT t.id, t.type, t.amount_minor, t.currency, t.occurred_at, t.received_at, "
                 "t.answer, t.purchase_id, a.name AS place, a.channel, p.ref AS purchase_ref, "
                 "p.occurred_at AS purchased_at, p.net_minor, p.authorised_minor, p.cleared_minor, "
+                "coalesce(p.member_id, c.member_id) AS member_id, "
                 "r.state, r.reason, r.owed_minor, r.credited_minor, r.coupon_id "
                 "FROM card_transactions t JOIN acceptors a ON a.id = t.acceptor_id "
                 "LEFT JOIN purchases p ON p.id = t.purchase_id "
+                "LEFT JOIN cards c ON c.ref = t.card_ref "
                 "LEFT JOIN redemptions r ON r.purchase_id = p.id WHERE t.id = :id"
             ),
             {"id": transaction_id},

@@ -125,23 +125,3 @@ class RedemptionChange(Base):
 
     seq: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
     redemption_id: Mapped[UUID]
-
-
-class Claim(Base):
-    """A member says that a purchase is missing."""
-
-    __tablename__ = "claims"
-    __table_args__ = (
-        CheckConstraint("state IN ('open', 'accepted', 'refused')", name="state"),
-        Index("ix_claims_member_id", "member_id"),
-    )
-
-    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
-    member_id: Mapped[UUID] = mapped_column(ForeignKey("members.id", ondelete="RESTRICT"))
-    transaction_id: Mapped[str | None]
-    amount_minor: Mapped[int] = mapped_column()
-    currency: Mapped[str]
-    occurred_at: Mapped[datetime]
-    note: Mapped[str]
-    state: Mapped[str] = mapped_column(server_default="open")
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
