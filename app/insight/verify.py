@@ -28,7 +28,8 @@ class Finding(NamedTuple):
     examples: list[str]
 
 
-# For the checks: what each transfer adds to what a redemption owes, or to what was credited for it.
+# For the checks: what each transfer adds to what a redemption owes, to what was credited, or to
+# what was given by adjustments.
 _SIGNED = """
     rewards AS (
         SELECT redemption_id, currency, CASE WHEN debit_account = 'partner_payable'
@@ -38,6 +39,12 @@ _SIGNED = """
         SELECT cause_id, currency, CASE WHEN debit_account = 'member_due'
             THEN amount_minor ELSE -amount_minor END AS minor
         FROM transfers WHERE code = 'credit'
+    ), adjusted AS (
+        SELECT cause_id, currency, CASE WHEN credit_account = 'member_due'
+            THEN amount_minor ELSE -amount_minor END AS minor,
+            CASE WHEN 'programme' IN (debit_account, credit_account)
+            THEN 'programme' ELSE 'partner' END AS funded_by, operator, reason
+        FROM transfers WHERE code = 'adjustment'
     )
 """
 
@@ -100,6 +107,51 @@ MONEY = (
         ) l FULL JOIN (
             SELECT currency, sum(minor) AS posted FROM credits GROUP BY currency
         ) t ON t.currency = l.currency
+        """,
+    ),
+    Check(
+        "adjustments, and nothing else that is called so, have their transfer",
+        """
+        SELECT coalesce(a.id::text, 'transfer for ' || t.cause_id),
+               (a.amount_minor, a.currency, a.funded_by, a.operator, a.reason)::text,
+               (t.minor, t.currency, t.funded_by, t.operator, t.reason)::text
+        FROM adjustments a FULL JOIN adjusted t ON t.cause_id = a.id::text
+        """,
+    ),
+    Check(
+        "adjustments add up in every currency",
+        """
+        SELECT coalesce(a.currency, t.currency), coalesce(a.given, 0), coalesce(t.posted, 0)
+        FROM (
+            SELECT currency, sum(amount_minor) AS given FROM adjustments GROUP BY currency
+        ) a FULL JOIN (
+            SELECT currency, sum(minor) AS posted FROM adjusted GROUP BY currency
+        ) t ON t.currency = a.currency
+        """,
+    ),
+    Check(
+        "adjustments were credited what their lines add up to",
+        """
+        SELECT a.id::text, a.credited_minor::numeric, coalesce(l.asked, 0)
+        FROM adjustments a LEFT JOIN (
+            SELECT adjustment_id, sum(amount_minor) AS asked
+            FROM credit_lines WHERE state <> 'failed' GROUP BY adjustment_id
+        ) l ON l.adjustment_id = a.id
+        """,
+    ),
+    Check(
+        "transfers of an adjustment are in its currency, of its member, partner and redemption",
+        """
+        SELECT t.id::text, (a.currency, a.member_id, a.partner_id, a.redemption_id)::text,
+               (t.currency, t.member_id, t.partner_id, t.redemption_id)::text
+        FROM transfers t JOIN adjustments a ON a.id = t.adjustment_id
+        """,
+    ),
+    Check(
+        "accepted claims, and no others, were paid by an adjustment to their member",
+        """
+        SELECT c.id::text, CASE WHEN c.state = 'accepted' THEN c.member_id END, a.member_id
+        FROM claims c LEFT JOIN adjustments a ON a.id = c.adjustment_id
         """,
     ),
     Check(
@@ -225,7 +277,40 @@ ORPHANS = (
     ),
 )
 
-CHECKS = (*MONEY, *COUNTERS, *ORPHANS)
+# A unique index forbids each of these. It may have been dropped, or be broken.
+DOUBLES = (
+    Check(
+        "members have one coupon of an offer",
+        """
+        SELECT concat_ws(' ', member_id, offer_id), 1::bigint, count(*)
+        FROM coupons GROUP BY member_id, offer_id
+        """,
+    ),
+    Check(
+        "posts are decided once for an offer, whatever their edits",
+        """
+        SELECT concat_ws(' ', network, root_id, offer_id), 1::bigint, count(*)
+        FROM decisions GROUP BY network, root_id, offer_id
+        """,
+    ),
+    Check(
+        "card transactions are taken once",
+        "SELECT id, 1::bigint, count(*) FROM card_transactions GROUP BY id",
+    ),
+    Check(
+        "purchases have one redemption",
+        "SELECT purchase_id::text, 1::bigint, count(*) FROM redemptions GROUP BY purchase_id",
+    ),
+    Check(
+        "transfers have a cause of their own",
+        """
+        SELECT concat_ws(' ', code, 'for', cause_kind, cause_id), 1::bigint, count(*)
+        FROM transfers GROUP BY code, cause_kind, cause_id
+        """,
+    ),
+)
+
+CHECKS = (*MONEY, *COUNTERS, *ORPHANS, *DOUBLES)
 
 
 async def verify(session: AsyncSession) -> list[Finding]:
@@ -234,6 +319,9 @@ async def verify(session: AsyncSession) -> list[Finding]:
     """
     await session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
     await session.execute(text("SET LOCAL statement_timeout = 0"))
+    # the rows themselves are asked: a broken index would hide what it has let through
+    for way in ("indexscan", "indexonlyscan", "bitmapscan"):
+        await session.execute(text(f"SET LOCAL enable_{way} = off"))
     return [await _run(session, check) for check in CHECKS]
 
 
