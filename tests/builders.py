@@ -94,7 +94,7 @@ async def add_offer(session: AsyncSession, partner_id: UUID, **changes: Any) -> 
     offer_id = new_id()
     tag = f"acme{offer_id.hex}"
     terms = make_terms(offer_id=offer_id, partner_id=partner_id, tag_key=tag, **changes)
-    of_offer = ("partner_id", "title", "hashtag", "tag_key", "starts_at", "ends_at", "state")
+    of_offer = ("partner_id", "hashtag", "tag_key", "starts_at", "ends_at", "state")
     await _insert(
         session,
         "offers",
@@ -106,6 +106,7 @@ async def add_offer(session: AsyncSession, partner_id: UUID, **changes: Any) -> 
     )
     of_version = (
         "version",
+        "title",
         "time_zone",
         "fixed_minor",
         "basis_points",

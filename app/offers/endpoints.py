@@ -1,5 +1,5 @@
 from datetime import datetime
-from typing import Annotated, cast
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Response
@@ -7,22 +7,18 @@ from fastapi import APIRouter, Depends, Header, Response
 from app.deps import NowDep
 from app.errors import Invalid
 from app.kit.pagination import Page, PagingDep, make_page
-from app.offers import service
-from app.offers.models import Coupon, Offer
+from app.offers import changing, service
+from app.offers.models import Coupon, Offer, OfferVersion
+from app.offers.rows import written_terms
 from app.offers.schemas import (
-    DAYS,
-    AudienceIn,
     CouponOut,
     CouponState,
-    FixedReward,
-    Hours,
-    Objective,
-    OfferGrowth,
+    OfferChange,
     OfferIn,
     OfferOut,
-    ShareReward,
+    VersionOut,
 )
-from app.offers.terms import State, state_at
+from app.offers.terms import State
 from app.partners import service as partners
 from app.partners.auth import Principal, require
 from app.partners.tenancy import TenantSession
@@ -73,20 +69,36 @@ async def get_offer(
 
 
 @router.patch("/offers/{offer_id}")
-async def grow_offer(
+async def change_offer(
     offer_id: UUID,
-    growth: OfferGrowth,
+    changes: OfferChange,
     session: TenantSession,
     principal: Partner,
     now: NowDep,
     response: Response,
     if_match: Annotated[str | None, Header()] = None,
 ) -> OfferOut:
-    """Moves the end later or raises a cap; nothing that was promised shrinks."""
-    shown = await service.grow(
-        session, offer_id=offer_id, growth=growth, by=_actor(principal), if_match=if_match
+    """Corrects a draft in anything. Once published, the end and the caps may only grow; hashtag,
+    currency and start stand; other terms change by a new version, and coupons keep the one that
+    they were loaded under. A partner's published offer changes as far as its credit limit covers
+    the budget; else the operator changes it.
+    """
+    shown = await changing.change(
+        session,
+        offer_id=offer_id,
+        changes=changes,
+        by=_actor(principal),
+        now=now,
+        if_match=if_match,
     )
     return _answer(shown, response, now)
+
+
+@router.get("/offers/{offer_id}/versions")
+async def list_versions(offer_id: UUID, session: TenantSession, _: Reader) -> Page[VersionOut]:
+    """The terms that the offer has had, the first first; they are so few that it is one page."""
+    versions = await service.list_versions(session, offer_id=offer_id)
+    return Page(items=[show_version(version) for version in versions], next_cursor=None)
 
 
 @router.post("/offers/{offer_id}/publish")
@@ -140,7 +152,7 @@ async def list_coupons(
 ) -> Page[CouponOut]:
     """The wallet, newest first; a member has one coupon an offer, so it is one page."""
     wallet = await service.wallet(session, member_id=member_id)
-    items = [show_coupon(coupon, offer, now) for coupon, offer in wallet]
+    items = [show_coupon(coupon, offer, version, now) for coupon, offer, version in wallet]
     return Page(items=items, next_cursor=None)
 
 
@@ -154,57 +166,45 @@ def _answer(shown: service.Shown, response: Response, now: datetime) -> OfferOut
 
 
 def show_offer(shown: service.Shown, now: datetime) -> OfferOut:
-    offer, terms, counter = shown
-    reward: FixedReward | ShareReward
-    if terms.fixed_minor is not None:
-        reward = FixedReward(fixed_minor=terms.fixed_minor)
-    else:
-        reward = ShareReward.model_validate(
-            {"basis_points": terms.basis_points, "max_minor": terms.max_minor}
-        )
-    hours = None
-    if terms.hours_from is not None:
-        hours = Hours.model_validate({"from": terms.hours_from, "to": terms.hours_to})
+    offer, version, counter = shown
     return OfferOut.model_validate(
         {
+            **written_terms(version),
             "id": offer.id,
             "offer_ref": offer.ref,
             "partner_id": offer.partner_id,
-            "title": offer.title,
             "hashtag": offer.hashtag,
-            "state": state_at(
-                cast("State", offer.state), starts_at=offer.starts_at, ends_at=offer.ends_at, at=now
-            ),
+            "state": service.shown_state(offer, now),
             "version": offer.version,
             "starts_at": offer.starts_at,
             "ends_at": offer.ends_at,
-            "time_zone": terms.time_zone,
             "currency": offer.currency,
-            "reward": reward,
-            "min_spend_minor": terms.min_spend_minor,
-            "channel": terms.channel,
-            "acceptor_ids": terms.acceptor_ids,
-            "days": None if terms.days is None else [DAYS[day - 1] for day in terms.days],
-            "hours": hours,
+            "acceptor_ids": version.acceptor_ids,
             "coupons_max": counter.coupons_max,
             "coupons_loaded": counter.coupons_loaded,
             "budget_minor": counter.budget_minor,
             "reserved_minor": counter.reserved_minor,
-            "coupon_valid_days": terms.coupon_valid_days,
-            "coupon_last_day": terms.coupon_last_day,
-            "redemptions_per_coupon": terms.redemptions_per_coupon,
-            "audience": None if terms.audience is None else AudienceIn(**terms.audience),
-            "refund_policy": terms.refund_policy,
-            "objective": None if offer.objective is None else Objective(**offer.objective),
+            "objective": offer.objective,
         }
     )
 
 
-def show_coupon(coupon: Coupon, offer: Offer, now: datetime) -> CouponOut:
+def show_version(version: OfferVersion) -> VersionOut:
+    return VersionOut.model_validate(
+        {
+            **written_terms(version),
+            "version": version.version,
+            "created_at": version.created_at,
+            "acceptor_ids": version.acceptor_ids,
+        }
+    )
+
+
+def show_coupon(coupon: Coupon, offer: Offer, version: OfferVersion, now: datetime) -> CouponOut:
     return CouponOut(
         id=coupon.id,
         offer_id=offer.id,
-        title=offer.title,
+        title=version.title,
         currency=offer.currency,
         state=_coupon_state(coupon, now),
         loaded_at=coupon.loaded_at,

@@ -54,7 +54,6 @@ class Offer(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     partner_id: Mapped[UUID] = mapped_column(ForeignKey("partners.id", ondelete="RESTRICT"))
     ref: Mapped[str]
-    title: Mapped[str]
     hashtag: Mapped[str]
     tag_key: Mapped[str]
     starts_at: Mapped[datetime]
@@ -72,7 +71,9 @@ class Offer(Base):
 
 
 class OfferVersion(Base):
-    """The terms. A coupon keeps the version it was loaded under."""
+    """The terms. A coupon keeps the version it was loaded under, and with it the title, which says
+    what was promised.
+    """
 
     __tablename__ = "offer_versions"
     __table_args__ = (
@@ -99,6 +100,7 @@ class OfferVersion(Base):
         ForeignKey("offers.id", ondelete="RESTRICT"), primary_key=True
     )
     version: Mapped[int] = mapped_column(Integer, primary_key=True)
+    title: Mapped[str]
     time_zone: Mapped[str]
     fixed_minor: Mapped[int | None]
     basis_points: Mapped[int | None] = mapped_column(Integer)

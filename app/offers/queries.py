@@ -3,7 +3,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Row, case, func, select, text, update
+from sqlalchemy import Row, case, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit import locks
@@ -12,7 +12,7 @@ from app.offers.models import Coupon, Offer, OfferCounter, OfferVersion
 from app.offers.terms import Audience, State, Terms
 
 _TERMS = """
-    SELECT o.id AS offer_id, v.version, o.partner_id, p.name AS partner, o.title, o.hashtag,
+    SELECT o.id AS offer_id, v.version, o.partner_id, p.name AS partner, v.title, o.hashtag,
            o.tag_key, o.starts_at, o.ends_at, o.state, o.currency, v.time_zone, v.fixed_minor,
            v.basis_points, v.max_minor, v.min_spend_minor, v.channel, v.acceptor_ids, v.days,
            v.hours_from, v.hours_to, v.coupon_valid_days, v.coupon_last_day,
@@ -211,7 +211,35 @@ async def get(session: AsyncSession, offer_id: UUID) -> Offer | None:
 
 
 async def get_version(session: AsyncSession, offer_id: UUID, version: int) -> OfferVersion:
-    return await session.get_one(OfferVersion, (offer_id, version))
+    return await session.get_one(OfferVersion, (offer_id, version), populate_existing=True)
+
+
+async def versions(session: AsyncSession, offer_id: UUID) -> Sequence[OfferVersion]:
+    query = select(OfferVersion).where(OfferVersion.offer_id == offer_id)
+    return (await session.scalars(query.order_by(OfferVersion.version))).all()
+
+
+async def insert_version(
+    session: AsyncSession,
+    offer_id: UUID,
+    version: int,
+    **values: Any,  # noqa: ANN401 - columns of many types
+) -> None:
+    await session.execute(insert(OfferVersion).values(offer_id=offer_id, version=version, **values))
+
+
+async def update_version(
+    session: AsyncSession,
+    offer_id: UUID,
+    version: int,
+    **values: Any,  # noqa: ANN401 - columns of many types
+) -> None:
+    """Of a draft alone: coupons hold on to the rest."""
+    await session.execute(
+        update(OfferVersion)
+        .where(OfferVersion.offer_id == offer_id, OfferVersion.version == version)
+        .values(**values)
+    )
 
 
 async def get_counter(session: AsyncSession, offer_id: UUID) -> OfferCounter:
@@ -279,11 +307,19 @@ async def update_counter(session: AsyncSession, offer_id: UUID, **values: int | 
     )
 
 
-async def member_coupons(session: AsyncSession, member_id: UUID) -> Sequence[tuple[Coupon, Offer]]:
+async def member_coupons(
+    session: AsyncSession, member_id: UUID
+) -> Sequence[tuple[Coupon, Offer, OfferVersion]]:
     query = (
-        select(Coupon, Offer)
+        select(Coupon, Offer, OfferVersion)
         .join(Offer, Offer.id == Coupon.offer_id)
+        .join(
+            OfferVersion,
+            (OfferVersion.offer_id == Coupon.offer_id)
+            & (OfferVersion.version == Coupon.offer_version),
+        )
         .where(Coupon.member_id == member_id)
         .order_by(Coupon.loaded_at.desc(), Coupon.id)
     )
-    return [(coupon, offer) for coupon, offer in await session.execute(query)]
+    rows = await session.execute(query)
+    return [(coupon, offer, version) for coupon, offer, version in rows]

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from app.kit import money
 from app.kit.fields import ExternalId, Instant, ShortText, is_no_card_number
 from app.kit.hashtags import extract_hashtags
-from app.offers.terms import State
+from app.offers.terms import Channel, RefundPolicy, State
 from app.partners.schemas import PartnerRef
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -67,7 +67,19 @@ class Objective(_Strict):
     by: date
 
 
-class OfferIn(_Strict):
+class _MayBeLeftOut(_Strict):
+    acceptors: Annotated[list[AcceptorRef], Field(min_length=1, max_length=1_000)] | None = None
+    days: Annotated[list[Day], Field(min_length=1)] | None = None
+    hours: Hours | None = None
+    coupons_max: Annotated[int, Field(ge=1, le=10**9)] | None = None
+    budget_minor: Amount | None = None
+    coupon_valid_days: Annotated[int, Field(ge=0, le=3_650)] | None = None
+    coupon_last_day: Annotated[date, Field(ge=date(2000, 1, 1), le=date(2100, 1, 1))] | None = None
+    audience: AudienceIn | None = None
+    objective: Objective | None = None
+
+
+class OfferIn(_MayBeLeftOut):
     offer_ref: ShortText
     partner: PartnerRef | None = None
     title: Annotated[str, Field(min_length=1, max_length=80), AfterValidator(is_no_card_number)]
@@ -78,18 +90,9 @@ class OfferIn(_Strict):
     currency: str
     reward: FixedReward | ShareReward
     min_spend_minor: Annotated[int, Field(ge=0, le=AMOUNT_MAX)] = 0
-    channel: Literal["any", "in_store", "online"] = "any"
-    acceptors: Annotated[list[AcceptorRef], Field(min_length=1, max_length=1_000)] | None = None
-    days: Annotated[list[Day], Field(min_length=1)] | None = None
-    hours: Hours | None = None
-    coupons_max: Annotated[int, Field(ge=1, le=10**9)] | None = None
-    budget_minor: Amount | None = None
-    coupon_valid_days: Annotated[int, Field(ge=0, le=3_650)] | None = None
-    coupon_last_day: Annotated[date, Field(ge=date(2000, 1, 1), le=date(2100, 1, 1))] | None = None
+    channel: Channel = "any"
     redemptions_per_coupon: Annotated[int, Field(ge=1, le=1_000)] = 1
-    audience: AudienceIn | None = None
-    refund_policy: Literal["restore", "burn"] = "restore"
-    objective: Objective | None = None
+    refund_policy: RefundPolicy = "restore"
 
     @field_validator("hashtag")
     @classmethod
@@ -144,41 +147,59 @@ class OfferIn(_Strict):
         return largest * self.redemptions_per_coupon
 
 
-class OfferGrowth(_Strict):
-    """What may change while an offer runs: its end and its caps, and those only upwards."""
+class OfferChange(_MayBeLeftOut):
+    """What is to change, and nothing else: the offer as it would be is read as an `OfferIn`. Null
+    takes a term away, or brings its default back; what is nested is given whole.
+    """
 
+    title: str | None = None
+    hashtag: str | None = None
+    starts_at: Instant | None = None
     ends_at: Instant | None = None
-    coupons_max: Annotated[int, Field(ge=1, le=10**9)] | None = None
-    budget_minor: Amount | None = None
+    time_zone: str | None = None
+    currency: str | None = None
+    reward: FixedReward | ShareReward | None = None
+    min_spend_minor: int | None = None
+    channel: Channel | None = None
+    redemptions_per_coupon: int | None = None
+    refund_policy: RefundPolicy | None = None
 
 
-class OfferOut(BaseModel):
+class _TermsOut(BaseModel):
+    title: str
+    time_zone: str
+    reward: FixedReward | ShareReward
+    min_spend_minor: int
+    channel: Channel
+    acceptor_ids: list[UUID] | None
+    days: list[Day] | None
+    hours: Hours | None
+    coupon_valid_days: int | None
+    coupon_last_day: date | None
+    redemptions_per_coupon: int
+    audience: AudienceIn | None
+    refund_policy: RefundPolicy
+
+
+class VersionOut(_TermsOut):
+    version: int
+    created_at: datetime
+
+
+class OfferOut(_TermsOut):
     id: UUID
     offer_ref: str
     partner_id: UUID
-    title: str
     hashtag: str
     state: State
     version: int
     starts_at: datetime
     ends_at: datetime
-    time_zone: str
     currency: str
-    reward: FixedReward | ShareReward
-    min_spend_minor: int
-    channel: str
-    acceptor_ids: list[UUID] | None
-    days: list[Day] | None
-    hours: Hours | None
     coupons_max: int | None
     coupons_loaded: int
     budget_minor: int | None
     reserved_minor: int
-    coupon_valid_days: int | None
-    coupon_last_day: date | None
-    redemptions_per_coupon: int
-    audience: AudienceIn | None
-    refund_policy: str
     objective: Objective | None
 
 

@@ -6,17 +6,17 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, cast
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
+from pydantic_core import to_jsonable_python
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.errors import Conflict, Forbidden, Invalid, NotFound, PreconditionFailed
+from app.errors import Conflict, Forbidden, Invalid, NotFound
 from app.kit.constraints import violated_constraint
-from app.kit.hashtags import tag_key
 from app.offers import queries
 from app.offers.models import Coupon, Offer, OfferCounter, OfferVersion
-from app.offers.schemas import DAYS, FixedReward, OfferGrowth, OfferIn, ShareReward
+from app.offers.rows import counter_columns, differences, offer_columns, version_columns
+from app.offers.schemas import OfferIn
 from app.offers.terms import State, Terms, state_at
 from app.partners import service as partners
 
@@ -39,34 +39,25 @@ async def create(
 
     Raises Conflict when the partner's `offer_ref` names other terms.
     """
-    acceptor_ids = await _acceptor_ids(session, partner_id, offer)
+    acceptor_ids = await own_acceptors(session, partner_id, offer)
     known = await queries.find_by_ref(session, partner_id=partner_id, ref=offer.offer_ref)
     if known is not None:
         shown = await get(session, offer_id=known.id)
-        if _differs(shown, offer, acceptor_ids):
+        versions = await queries.versions(session, known.id)
+        if not _is_the_same(shown, versions, offer, acceptor_ids):
             raise Conflict(f"offer_ref {offer.offer_ref!r} exists with other terms")
         return shown, False
     row = Offer(
         partner_id=partner_id,
         ref=offer.offer_ref,
-        title=offer.title,
-        hashtag=offer.hashtag,
-        tag_key=tag_key(offer.hashtag),
-        starts_at=offer.starts_at,
-        ends_at=offer.ends_at,
         state="draft",
-        currency=offer.currency,
         version=1,
-        objective=None if offer.objective is None else offer.objective.model_dump(mode="json"),
+        **offer_columns(offer),
     )
     session.add(row)
     await session.flush()
-    session.add(_version(row.id, 1, offer, acceptor_ids))
-    session.add(
-        OfferCounter(
-            offer_id=row.id, coupons_max=offer.coupons_max, budget_minor=offer.budget_minor
-        )
-    )
+    session.add(OfferVersion(offer_id=row.id, version=1, **version_columns(offer, acceptor_ids)))
+    session.add(OfferCounter(offer_id=row.id, **counter_columns(offer)))
     await session.flush()
     await partners.audit(
         session,
@@ -79,34 +70,10 @@ async def create(
     return await get(session, offer_id=row.id), True
 
 
-def _version(
-    offer_id: UUID, version: int, offer: OfferIn, acceptor_ids: list[UUID] | None
-) -> OfferVersion:
-    reward, hours = offer.reward, offer.hours
-    return OfferVersion(
-        offer_id=offer_id,
-        version=version,
-        time_zone=offer.time_zone,
-        fixed_minor=reward.fixed_minor if isinstance(reward, FixedReward) else None,
-        basis_points=reward.basis_points if isinstance(reward, ShareReward) else None,
-        max_minor=reward.max_minor if isinstance(reward, ShareReward) else None,
-        min_spend_minor=offer.min_spend_minor,
-        channel=offer.channel,
-        acceptor_ids=acceptor_ids,
-        days=None if offer.days is None else sorted({DAYS.index(day) + 1 for day in offer.days}),
-        hours_from=None if hours is None else hours.from_,
-        hours_to=None if hours is None else hours.to,
-        coupon_valid_days=offer.coupon_valid_days,
-        coupon_last_day=offer.coupon_last_day,
-        redemptions_per_coupon=offer.redemptions_per_coupon,
-        audience=None if offer.audience is None else offer.audience.model_dump(exclude_none=True),
-        refund_policy=offer.refund_policy,
-    )
-
-
-async def _acceptor_ids(
+async def own_acceptors(
     session: AsyncSession, partner_id: UUID, offer: OfferIn
 ) -> list[UUID] | None:
+    """Raises Invalid for a place that is not confirmed, or not this partner's."""
     if offer.acceptors is None:
         return None
     wanted = {(ref.acquirer_id, ref.acceptor_id) for ref in offer.acceptors}
@@ -121,20 +88,18 @@ async def _acceptor_ids(
     return sorted(own.values())
 
 
-def _differs(shown: Shown, offer: OfferIn, acceptor_ids: list[UUID] | None) -> bool:
-    known, terms, counter = shown
-    wanted = _version(known.id, known.version, offer, acceptor_ids)
-    columns = [
-        column.name for column in OfferVersion.__table__.columns if column.name != "created_at"
-    ]
-    # an offer that has grown since is still the one that was sent
+def _is_the_same(
+    shown: Shown, versions: Sequence[OfferVersion], offer: OfferIn, acceptor_ids: list[UUID] | None
+) -> bool:
+    """An offer that has grown since, or has new terms, is still the one that was sent."""
+    known, _, counter = shown
+    terms, named = version_columns(offer, acceptor_ids), offer_columns(offer)
     return (
-        any(getattr(terms, name) != getattr(wanted, name) for name in columns)
-        or (known.title, known.tag_key, known.currency, known.starts_at)
-        != (offer.title, tag_key(offer.hashtag), offer.currency, offer.starts_at)
-        or (known.state != "ended" and known.ends_at < offer.ends_at)
-        or _is_smaller(counter.coupons_max, offer.coupons_max)
-        or _is_smaller(counter.budget_minor, offer.budget_minor)
+        any(not differences(version, terms) for version in versions)
+        and not differences(known, named).keys() & {"tag_key", "currency", "starts_at"}
+        and (known.state == "ended" or known.ends_at >= offer.ends_at)
+        and not _is_smaller(counter.coupons_max, offer.coupons_max)
+        and not _is_smaller(counter.budget_minor, offer.budget_minor)
     )
 
 
@@ -153,6 +118,12 @@ async def get(session: AsyncSession, *, offer_id: UUID) -> Shown:
     )
 
 
+async def list_versions(session: AsyncSession, *, offer_id: UUID) -> Sequence[OfferVersion]:
+    """The first first. Raises NotFound."""
+    await get(session, offer_id=offer_id)
+    return await queries.versions(session, offer_id)
+
+
 async def page(
     session: AsyncSession, *, after: UUID | None, limit: int, state: State | None, now: datetime
 ) -> Sequence[Shown]:
@@ -164,28 +135,28 @@ async def publish(session: AsyncSession, *, offer_id: UUID, by: Actor, now: date
     else submitted to the operator. One that the operator publishes after its end is a record:
     archived posts find it.
     """
-    offer, _, counter = await _locked(session, offer_id)
+    offer, _, counter = await lock(session, offer_id)
     if offer.state in ("scheduled", "live"):
         return await get(session, offer_id=offer_id)
     if offer.state not in ("draft", "submitted"):
         raise Conflict(f"an offer that is {offer.state} cannot be published")
     if offer.ends_at <= now and not by.is_operator:
         raise Conflict("the offer's end has passed")
-    if not by.is_operator and not await _is_covered(session, offer, counter.budget_minor):
+    if not by.is_operator and not await is_covered(session, offer, counter.budget_minor):
         return await _move(session, offer, "offer.publish", by, state="submitted")
     return await _publish(session, offer, "offer.publish", by, now)
 
 
 async def approve(session: AsyncSession, *, offer_id: UUID, by: Actor, now: datetime) -> Shown:
-    offer, _, _ = await _locked(session, offer_id)
+    offer, _, _ = await lock(session, offer_id)
     if offer.state != "submitted":
         raise Conflict(f"only a submitted offer is approved; this one is {offer.state}")
     return await _publish(session, offer, "offer.approve", by, now)
 
 
 async def pause(session: AsyncSession, *, offer_id: UUID, by: Actor, now: datetime) -> Shown:
-    offer, _, _ = await _locked(session, offer_id)
-    state = _state(offer, now)
+    offer, _, _ = await lock(session, offer_id)
+    state = shown_state(offer, now)
     if state not in ("scheduled", "live", "paused"):
         raise Conflict(f"an offer that is {state} cannot be paused")
     is_operators = by.is_operator or offer.paused_by == "operator"
@@ -201,8 +172,8 @@ async def pause(session: AsyncSession, *, offer_id: UUID, by: Actor, now: dateti
 
 
 async def resume(session: AsyncSession, *, offer_id: UUID, by: Actor, now: datetime) -> Shown:
-    offer, _, _ = await _locked(session, offer_id)
-    state = _state(offer, now)
+    offer, _, _ = await lock(session, offer_id)
+    state = shown_state(offer, now)
     if state in ("scheduled", "live"):
         return await get(session, offer_id=offer_id)
     if state != "paused":
@@ -217,8 +188,8 @@ async def end(session: AsyncSession, *, offer_id: UUID, by: Actor, now: datetime
     cut, so that the tag is free again. One that has not begun, or was never published, is called
     off: no tag means it.
     """
-    offer, _, _ = await _locked(session, offer_id)
-    if _state(offer, now) == "ended":
+    offer, _, _ = await lock(session, offer_id)
+    if shown_state(offer, now) == "ended":
         return await get(session, offer_id=offer_id)
     since = offer.paused_at or now
     has_run = offer.published_at is not None and offer.starts_at < since
@@ -235,53 +206,7 @@ async def end(session: AsyncSession, *, offer_id: UUID, by: Actor, now: datetime
     )
 
 
-def _state(offer: Offer, now: datetime) -> State:
-    stored = cast("State", offer.state)
-    return state_at(stored, starts_at=offer.starts_at, ends_at=offer.ends_at, at=now)
-
-
-async def grow(
-    session: AsyncSession,
-    *,
-    offer_id: UUID,
-    growth: OfferGrowth,
-    by: Actor,
-    if_match: str | None = None,
-) -> Shown:
-    """Raises Invalid for what would shrink, Forbidden for caps that the partner's credit does not
-    cover, PreconditionFailed when the offer is no longer as `if_match` has it.
-    """
-    shown = offer, terms, counter = await _locked(session, offer_id)
-    if if_match is not None and if_match != etag(shown):
-        raise PreconditionFailed("the offer has changed: read it again")
-    if offer.state in ("submitted", "ended"):
-        raise Conflict(f"an offer that is {offer.state} does not change")
-    if growth.ends_at is not None:
-        _check_end(offer, terms, growth.ends_at)
-    for name in ("coupons_max", "budget_minor"):
-        wanted, current = getattr(growth, name), getattr(counter, name)
-        if wanted is not None and (current is None or wanted < current):
-            raise Invalid(f"{name} may only grow")
-    caps = growth.model_dump(include={"coupons_max", "budget_minor"}, exclude_none=True)
-    if caps:
-        budget_minor = growth.budget_minor or counter.budget_minor
-        is_free = by.is_operator or offer.state == "draft"
-        if not is_free and not await _is_covered(session, offer, budget_minor):
-            raise Forbidden("the partner's credit limit does not cover this: ask the operator")
-        await queries.update_counter(session, offer_id, **caps)
-    ends_at = growth.ends_at or offer.ends_at
-    return await _move(session, offer, "offer.grow", by, ends_at=ends_at)
-
-
-def _check_end(offer: Offer, terms: OfferVersion, ends_at: datetime) -> None:
-    if ends_at < offer.ends_at:
-        raise Invalid("ends_at may only move later")
-    last_post = ends_at.astimezone(ZoneInfo(terms.time_zone)).date()
-    if terms.coupon_last_day is not None and last_post > terms.coupon_last_day:
-        raise Invalid("ends_at must not be after coupon_last_day")
-
-
-async def _is_covered(session: AsyncSession, offer: Offer, budget_minor: int | None) -> bool:
+async def is_covered(session: AsyncSession, offer: Offer, budget_minor: int | None) -> bool:
     """An offer without a budget never is."""
     if budget_minor is None:
         return False
@@ -294,12 +219,18 @@ async def _is_covered(session: AsyncSession, offer: Offer, budget_minor: int | N
     )
 
 
+def shown_state(offer: Offer, now: datetime) -> State:
+    return state_at(
+        cast("State", offer.state), starts_at=offer.starts_at, ends_at=offer.ends_at, at=now
+    )
+
+
 def etag(shown: Shown) -> str:
     offer = shown[0]
     return f'"{offer.version}-{offer.updated_at.timestamp():.6f}"'
 
 
-async def _locked(session: AsyncSession, offer_id: UUID) -> Shown:
+async def lock(session: AsyncSession, offer_id: UUID) -> Shown:
     if not await queries.lock_counters(session, [offer_id]):
         raise NotFound("no such offer")
     return await get(session, offer_id=offer_id)
@@ -328,7 +259,18 @@ async def _move(
     by: Actor,
     **values: Any,  # noqa: ANN401 - columns of many types
 ) -> Shown:
-    before = {name: _plain(getattr(offer, name)) for name in values}
+    before = {name: getattr(offer, name) for name in values}
+    await update(session, offer, **values)
+    await record(session, offer, action, by, before=before, after=values)
+    return await get(session, offer_id=offer.id)
+
+
+async def update(
+    session: AsyncSession,
+    offer: Offer,
+    **values: Any,  # noqa: ANN401 - columns of many types
+) -> None:
+    """Raises Conflict when another offer has the hashtag in the window."""
     try:
         await queries.update_offer(session, offer.id, **values)
     except IntegrityError as error:
@@ -337,20 +279,26 @@ async def _move(
         raise Conflict(
             f"another offer has #{offer.hashtag} in this window", code="tag_taken"
         ) from error
+
+
+async def record(
+    session: AsyncSession,
+    offer: Offer,
+    action: str,
+    by: Actor,
+    *,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+) -> None:
     await partners.audit(
         session,
         actor=by.name,
         action=action,
         subject_kind="offer",
         subject_id=str(offer.id),
-        before=before,
-        after={name: _plain(value) for name, value in values.items()},
+        before=to_jsonable_python(before),
+        after=to_jsonable_python(after),
     )
-    return await get(session, offer_id=offer.id)
-
-
-def _plain(value: object) -> object:
-    return value.isoformat() if isinstance(value, datetime) else value
 
 
 async def follow_clock(session: AsyncSession, *, now: datetime, most: int) -> int:
@@ -376,7 +324,7 @@ async def follow_clock(session: AsyncSession, *, now: datetime, most: int) -> in
     return len(moved)
 
 
-async def lock(session: AsyncSession, *, offer_ids: Collection[UUID]) -> None:
+async def lock_all(session: AsyncSession, *, offer_ids: Collection[UUID]) -> None:
     """The first lock of a step that touches offers, held until its transaction ends."""
     await queries.lock_counters(session, offer_ids)
 
@@ -393,5 +341,8 @@ async def read_terms(
     return await queries.read_versions(session, versions)
 
 
-async def wallet(session: AsyncSession, *, member_id: UUID) -> Sequence[tuple[Coupon, Offer]]:
+async def wallet(
+    session: AsyncSession, *, member_id: UUID
+) -> Sequence[tuple[Coupon, Offer, OfferVersion]]:
+    """Each with the terms that it was loaded under."""
     return await queries.member_coupons(session, member_id)

@@ -11,6 +11,7 @@ from app.kit import money
 State = Literal["draft", "submitted", "scheduled", "live", "paused", "ended"]
 Channel = Literal["any", "in_store", "online"]
 CustomerKind = Literal["new", "returning", "lapsed"]
+RefundPolicy = Literal["restore", "burn"]
 
 
 class Audience(NamedTuple):
@@ -56,7 +57,7 @@ class Terms(NamedTuple):
     coupon_last_day: date | None
     redemptions_per_coupon: int
     audience: Audience
-    refund_policy: Literal["restore", "burn"]
+    refund_policy: RefundPolicy
 
 
 def state_at(state: State, *, starts_at: datetime, ends_at: datetime, at: datetime) -> State:

@@ -234,7 +234,7 @@ async def close_coupons(session: AsyncSession, *, now: datetime, most: int) -> i
     found = await queries.closable_coupons(session, settled_before=settled_before, most=most)
     if not found:
         return 0
-    await offers.lock(session, offer_ids={offer_id for _, offer_id in found})
+    await offers.lock_all(session, offer_ids={offer_id for _, offer_id in found})
     coupon_ids = [coupon_id for coupon_id, _ in found]
     await queries.lock_coupons(session, coupon_ids)
     closed = await queries.close_coupons(

@@ -11,7 +11,8 @@ from app.cli.jobs import run_job
 from app.errors import Conflict
 from app.kit.db import Sessions
 from app.offers import service as offers
-from app.offers.schemas import OfferGrowth
+from app.offers.changing import change
+from app.offers.schemas import OfferChange
 from tests.programme import NOW, OPERATOR, make_offer
 from tests.support import Tagback
 
@@ -78,13 +79,13 @@ class TestAPausedOffer:
         self, sessions: Sessions, offer_id: UUID
     ) -> None:
         paused = STARTS + timedelta(hours=1)
-        growth = OfferGrowth.model_validate({"ends_at": (ENDS + timedelta(days=1)).isoformat()})
+        growth = OfferChange.model_validate({"ends_at": (ENDS + timedelta(days=1)).isoformat()})
         async with sessions.begin() as session:
             await offers.pause(session, offer_id=offer_id, by=OPERATOR, now=paused)
         async with sessions.begin() as session:
             again = paused + timedelta(hours=1)
             await offers.pause(session, offer_id=offer_id, by=OPERATOR, now=again)
-            await offers.grow(session, offer_id=offer_id, growth=growth, by=OPERATOR)
+            await change(session, offer_id=offer_id, changes=growth, by=OPERATOR, now=again)
         async with sessions.begin() as session:
             offer, _, _ = await offers.end(session, offer_id=offer_id, by=OPERATOR, now=ENDS)
         assert offer.ends_at == paused

@@ -91,16 +91,15 @@ async def offer(sessions: Sessions) -> UUID:
         )
         await session.execute(
             text(
-                "INSERT INTO offers (id, partner_id, ref, title, hashtag, tag_key, starts_at, "
-                "ends_at, currency) VALUES (:id, :partner_id, 'o', 'Flat white', 'Coffee', "
-                "'coffee', :now, :end, 'USD')"
+                "INSERT INTO offers (id, partner_id, ref, hashtag, tag_key, starts_at, ends_at, "
+                "currency) VALUES (:id, :partner_id, 'o', 'Coffee', 'coffee', :now, :end, 'USD')"
             ),
             {"id": OFFER, "partner_id": partner_id, "now": NOW, "end": NOW + DAY},
         )
         await session.execute(
             text(
-                "INSERT INTO offer_versions (offer_id, version, time_zone, fixed_minor) "
-                "VALUES (:id, 1, 'UTC', 500)"
+                "INSERT INTO offer_versions (offer_id, version, title, time_zone, fixed_minor) "
+                "VALUES (:id, 1, 'Flat white', 'UTC', 500)"
             ),
             {"id": OFFER},
         )
