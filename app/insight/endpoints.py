@@ -1,12 +1,14 @@
 from datetime import date
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import AfterValidator
 
-from app.deps import SessionDep
+from app.deps import NowDep, SessionDep
 from app.insight import attribution, explain, queries
-from app.insight.schemas import RedemptionOut
+from app.insight.performance import performance
+from app.insight.schemas import PerformanceOut, RedemptionOut
 from app.kit.fields import is_no_card_number
 from app.kit.pagination import Page, PagingDep, make_page
 from app.partners.auth import Principal, require
@@ -37,6 +39,20 @@ async def get_attribution(
     if principal.partner_id is not None:
         rows = attribution.suppress_small_groups(rows)
     return {"items": rows}
+
+
+@router.get("/offers/{offer_id}/performance")
+async def get_performance(
+    offer_id: UUID, session: TenantSession, principal: Analyst, now: NowDep
+) -> PerformanceOut:
+    """What an offer's posts became, what is left of its caps, what it sold, and how near it is to
+    its objective. The figures are a few seconds old at most. A partner is shown null for groups
+    under ten.
+    """
+    found = await performance(
+        session, offer_id=offer_id, now=now, to_partner=principal.partner_id is not None
+    )
+    return PerformanceOut.model_validate(found)
 
 
 @router.get("/redemptions")

@@ -5,6 +5,40 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from app.insight.models import Sale
+from app.offers.schemas import Objective
+from app.offers.terms import State
+
+
+class ObjectiveOut(Objective):
+    """`reached` until the end of the day `by`, `progress` as its share of `value`."""
+
+    reached: int | None
+    progress: float | None
+    is_over: bool
+
+
+class PerformanceOut(BaseModel):
+    """Posts by outcome; amounts in minor units of `currency`. What a partner is not shown is null,
+    as is what is left of a cap that the offer does not have.
+    """
+
+    offer_id: UUID
+    offer_ref: str
+    title: str
+    hashtag: str
+    state: State
+    currency: str
+    outcomes: dict[str, int | None]
+    coupons_loaded: int
+    coupons_max: int | None
+    coupons_left: int | None
+    budget_minor: int | None
+    budget_left_minor: int | None
+    redemptions: int | None
+    sales_minor: int | None
+    reward_minor: int | None
+    refunded_minor: int | None
+    objective: ObjectiveOut | None
 
 
 class RedemptionOut(BaseModel):

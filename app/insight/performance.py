@@ -1,0 +1,117 @@
+"""How an offer does: what its posts became, what is left of its caps, what it sold, and how near it
+is to its objective.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, ColumnElement, Row, cast, func, select, true
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
+
+from app.insight.attribution import GROUP_MIN
+from app.insight.models import SalesDay
+from app.offers import service as offers
+from app.offers.schemas import Objective
+from app.posts.models import PostDay
+
+_SALES = ("redemptions", "sales_minor", "reward_minor", "refunded_minor")
+
+
+async def performance(
+    session: AsyncSession, *, offer_id: UUID, now: datetime, to_partner: bool
+) -> dict[str, Any]:
+    """Days are UTC, as in attribution. A partner is shown no figure of fewer than GROUP_MIN posts
+    or redemptions; its offer's own counters it sees as they are. Raises NotFound.
+    """
+    offer, version, counter = await offers.get(session, offer_id=offer_id)
+    objective = None if offer.objective is None else Objective(**offer.objective)
+    by = None if objective is None else objective.by
+    posts = await _posts_by_outcome(session, offer_id, by)
+    sales = await _sales(session, offer_id, by)
+    group_min = GROUP_MIN if to_partner else 0
+    progress = None
+    if objective is not None:
+        reached = _reached(objective, posts, sales, group_min)
+        progress = _progress(objective, reached, today=now.astimezone(UTC).date())
+    shows_sales = sales.redemptions >= group_min
+    return {
+        "offer_id": offer.id,
+        "offer_ref": offer.ref,
+        "title": version.title,
+        "hashtag": offer.hashtag,
+        "state": offers.shown_state(offer, now),
+        "currency": offer.currency,
+        "outcomes": {row.outcome: row.posts if row.posts >= group_min else None for row in posts},
+        "coupons_loaded": counter.coupons_loaded,
+        "coupons_max": counter.coupons_max,
+        "coupons_left": _left(counter.coupons_max, counter.coupons_loaded),
+        "budget_minor": counter.budget_minor,
+        "budget_left_minor": _left(counter.budget_minor, counter.reserved_minor),
+        **{name: getattr(sales, name) if shows_sales else None for name in _SALES},
+        "objective": progress,
+    }
+
+
+def _left(most: int | None, taken: int) -> int | None:
+    return None if most is None else most - taken
+
+
+async def _posts_by_outcome(
+    session: AsyncSession, offer_id: UUID, by: date | None
+) -> Sequence[Row[Any]]:
+    """`in_time` is what counts towards an objective, up to its day."""
+    in_time = true() if by is None else PostDay.day <= by
+    columns: list[Any] = [
+        PostDay.outcome,
+        _sum(PostDay.posts).label("posts"),
+        _sum(PostDay.posts, in_time).label("in_time"),
+    ]
+    query = select(*columns).where(PostDay.offer_id == offer_id).group_by(PostDay.outcome)
+    rows: Sequence[Row[Any]] = (await session.execute(query.order_by(PostDay.outcome))).all()
+    return rows
+
+
+async def _sales(session: AsyncSession, offer_id: UUID, by: date | None) -> Row[Any]:
+    in_time = true() if by is None else SalesDay.day <= by
+    columns: list[Any] = [
+        *(_sum(getattr(SalesDay, name)).label(name) for name in _SALES),
+        _sum(SalesDay.redemptions, in_time).label("redemptions_in_time"),
+        _sum(SalesDay.sales_minor, in_time).label("sales_minor_in_time"),
+    ]
+    query = select(*columns).where(SalesDay.offer_id == offer_id)
+    row: Row[Any] = (await session.execute(query)).one()
+    return row
+
+
+def _sum(
+    column: InstrumentedAttribute[int], condition: ColumnElement[bool] | None = None
+) -> ColumnElement[int]:
+    """Of bigints PostgreSQL makes a numeric."""
+    total = func.sum(column) if condition is None else func.sum(column).filter(condition)
+    return cast(func.coalesce(total, 0), BigInteger)
+
+
+def _reached(
+    objective: Objective, posts: Sequence[Row[Any]], sales: Row[Any], group_min: int
+) -> int | None:
+    """Coupons a partner may count however few they are: the offer's own counter tells them. Sales
+    it may not: an objective of one purchase would be a look into one person's basket.
+    """
+    if objective.metric == "coupons":
+        return next((int(row.in_time) for row in posts if row.outcome == "loaded"), 0)
+    if sales.redemptions_in_time < group_min:
+        return None
+    return int(getattr(sales, f"{objective.metric}_in_time"))
+
+
+def _progress(objective: Objective, reached: int | None, *, today: date) -> dict[str, Any]:
+    return {
+        **objective.model_dump(),
+        "reached": reached,
+        # ten-thousandths, rounded down: nothing is reached before it is
+        "progress": None if reached is None else reached * 10_000 // objective.value / 10_000,
+        "is_over": today > objective.by,
+    }
