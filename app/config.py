@@ -73,6 +73,9 @@ class Settings(BaseSettings):
     author_age_days_min: int = Field(default=0, ge=0)
     author_followers_min: int = Field(default=0, ge=0)
     author_default_picture_refused: bool = False
+    author_posts_max: int | None = Field(default=None, ge=1)
+    author_posts_window_minutes: int = Field(default=60, ge=1, le=43_200)
+    accounts_per_member_max: int | None = Field(default=None, ge=1)
     offers_per_post_max: int = Field(default=2, ge=1)
     coupons_per_member_max: int | None = Field(default=None, ge=1)
     coupons_per_member_days: int = Field(default=30, ge=1)
@@ -92,6 +95,10 @@ class Settings(BaseSettings):
     @property
     def coupons_per_member_window(self) -> timedelta:
         return timedelta(days=self.coupons_per_member_days)
+
+    @property
+    def author_posts_window(self) -> timedelta:
+        return timedelta(minutes=self.author_posts_window_minutes)
 
     @property
     def reply_age_max(self) -> timedelta:

@@ -21,7 +21,14 @@ from app.replies.texts import sentence
 # what each rule looked at, by the names under which a decision keeps it
 _LOOKED_AT: Mapping[str, tuple[str, ...]] = {
     "repost": (),
-    "suspected_abuse": ("author_age_days", "author_followers"),
+    "suspected_abuse": (
+        "signals",
+        "author_age_days",
+        "author_followers",
+        "author_default_picture",
+        "author_posts",
+        "member_accounts",
+    ),
     "opted_out": (),
     "too_many_offers": ("rank",),
     "not_started": ("posted_at", "starts_at"),

@@ -55,6 +55,20 @@ async def find_authors(
     return {row[0]: Author(*row[1:]) for row in found}
 
 
+async def count_accounts(
+    session: AsyncSession, *, network: str, member_ids: Collection[UUID]
+) -> dict[UUID, int]:
+    found = await session.execute(
+        text(
+            "SELECT member_id, count(*) AS accounts FROM accounts "
+            "WHERE network = :network AND member_id = ANY(CAST(:member_ids AS uuid[])) "
+            "GROUP BY member_id"
+        ),
+        {"network": network, "member_ids": list(member_ids)},
+    )
+    return {row.member_id: row.accounts for row in found}
+
+
 async def find_card_holders(
     session: AsyncSession, *, card_refs: Sequence[str]
 ) -> dict[str, CardHolder]:

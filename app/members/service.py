@@ -111,6 +111,13 @@ async def find_authors(
     return await queries.find_authors(session, network=network, account_ids=account_ids)
 
 
+async def count_accounts(
+    session: AsyncSession, *, network: str, member_ids: Collection[UUID]
+) -> dict[UUID, int]:
+    """How many accounts of one network each has. One statement."""
+    return await queries.count_accounts(session, network=network, member_ids=member_ids)
+
+
 async def lock_members(session: AsyncSession, *, member_ids: Collection[UUID]) -> None:
     """Until the transaction ends, in the order of their ids; coupons may still refer to them."""
     await queries.lock_members(session, member_ids)

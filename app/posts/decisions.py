@@ -5,7 +5,7 @@ seen by the posts after it.
 """
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -23,6 +23,7 @@ from app.offers.terms import (
     within_hours,
 )
 from app.posts.matching import Naming
+from app.posts.velocity import Written, posts_lately
 
 
 class Limits(NamedTuple):
@@ -31,6 +32,9 @@ class Limits(NamedTuple):
     author_age_days_min: int
     author_followers_min: int
     default_picture_refused: bool
+    author_posts_max: int | None
+    author_posts_window: timedelta
+    accounts_per_member_max: int | None
     offers_per_post_max: int
     coupons_per_member_max: int | None
     default_coupon_valid_days: int
@@ -44,6 +48,8 @@ class Facts(NamedTuple):
     held: set[tuple[UUID, UUID]]  # (member, offer) pairs that have a coupon
     summaries: dict[tuple[UUID, UUID], Summary]
     recent_coupons: dict[UUID, int]
+    written: dict[str, list[Written]]  # by author, with the batch's own; read if velocity counts
+    accounts: dict[UUID, int]  # of a member on this network; read if their number counts
     decided: set[tuple[str, UUID]]  # (root of the edit history, offer)
     offers_decided: dict[str, int]  # how many offers a root has been decided for
 
@@ -59,6 +65,8 @@ class Case(NamedTuple):
     holds_coupon: bool
     summary: Summary | None
     recent_coupons: int
+    posts_lately: int | None
+    accounts: int | None
     limits: Limits
 
     @property
@@ -84,13 +92,31 @@ class Decision(NamedTuple):
     seen: dict[str, Any]
 
 
-def _suspected_abuse(case: Case) -> bool:
-    limits, age, followers = case.limits, case.author_age_days, case.post.author_followers
-    return (
-        (age is not None and age < limits.author_age_days_min)
-        or (followers is not None and followers < limits.author_followers_min)
-        or (limits.default_picture_refused and case.post.author_default_picture is True)
-    )
+def _above(one: int | None, other: int | None) -> bool:
+    """Of two that are known."""
+    return one is not None and other is not None and one > other
+
+
+# What makes a post suspect; what the network does not tell is held against nobody.
+SIGNALS: tuple[tuple[str, Callable[[Case], bool]], ...] = (
+    ("account_age", lambda case: _above(case.limits.author_age_days_min, case.author_age_days)),
+    (
+        "followers",
+        lambda case: _above(case.limits.author_followers_min, case.post.author_followers),
+    ),
+    (
+        "default_picture",
+        lambda case: (
+            case.limits.default_picture_refused and case.post.author_default_picture is True
+        ),
+    ),
+    ("velocity", lambda case: _above(case.posts_lately, case.limits.author_posts_max)),
+    ("several_accounts", lambda case: _above(case.accounts, case.limits.accounts_per_member_max)),
+)
+
+
+def signals_of(case: Case) -> list[str]:
+    return [signal for signal, shows in SIGNALS if shows(case)]
 
 
 def _not_eligible(case: Case) -> bool:
@@ -125,10 +151,11 @@ def _budget_spent(case: Case) -> bool:
     )
 
 
+SUSPECTED_ABUSE = "suspected_abuse"
 # The order is the rule: the first that applies is the outcome, and none is `loaded`.
 RULES: tuple[tuple[str, Callable[[Case], bool]], ...] = (
     ("repost", lambda case: case.post.is_repost),
-    ("suspected_abuse", _suspected_abuse),
+    (SUSPECTED_ABUSE, lambda case: bool(signals_of(case))),
     ("opted_out", lambda case: case.author is not None and case.author.opted_out),
     ("too_many_offers", lambda case: case.rank >= case.limits.offers_per_post_max),
     ("not_started", lambda case: case.post.posted_at < case.terms.starts_at),
@@ -173,7 +200,8 @@ def decide(
             coupon = _load(case, facts, now) if outcome == LOADED else None
             facts.decided.add(pair)
             facts.offers_decided[post.root_id] = case.rank + 1
-            decisions.append(Decision(post, terms, outcome, case.author, coupon, _seen(case)))
+            seen = _seen(case, outcome)
+            decisions.append(Decision(post, terms, outcome, case.author, coupon, seen))
     return decisions
 
 
@@ -189,6 +217,10 @@ def _case(post: Post, terms: Terms, facts: Facts, limits: Limits) -> Case:
         holds_coupon=member_id is not None and (member_id, terms.offer_id) in facts.held,
         summary=None if member_id is None else facts.summaries.get((member_id, terms.partner_id)),
         recent_coupons=0 if member_id is None else facts.recent_coupons.get(member_id, 0),
+        posts_lately=None
+        if limits.author_posts_max is None
+        else posts_lately(post, facts.written, window=limits.author_posts_window),
+        accounts=None if member_id is None else facts.accounts.get(member_id),
         limits=limits,
     )
 
@@ -221,7 +253,7 @@ def _load(case: Case, facts: Facts, now: datetime) -> NewCoupon:
     )
 
 
-def _seen(case: Case) -> dict[str, Any]:
+def _seen(case: Case, outcome: str) -> dict[str, Any]:
     """The values that may have changed by the time somebody asks why."""
     counter = case.counter
     seen: dict[str, Any] = {
@@ -235,7 +267,14 @@ def _seen(case: Case) -> dict[str, Any]:
         "budget_minor": counter.budget_minor,
         "author_age_days": case.author_age_days,
         "author_followers": case.post.author_followers,
+        "author_default_picture": case.post.author_default_picture,
     }
+    if case.posts_lately is not None:
+        seen["author_posts"] = case.posts_lately
+    if case.accounts is not None:
+        seen["member_accounts"] = case.accounts
+    if outcome == SUSPECTED_ABUSE:
+        seen["signals"] = signals_of(case)
     if case.author is not None:
         seen["recent_coupons"] = case.recent_coupons
         if case.terms.audience != EVERYBODY:

@@ -32,6 +32,7 @@ from app.posts import queries
 from app.posts.decisions import LOADED, Decision, Facts, Limits, decide
 from app.posts.matching import Naming, first_come_first
 from app.posts.replying import queue_replies
+from app.posts.velocity import Written, by_author
 
 ATTEMPTS_MAX = 5
 DUPLICATE = "duplicate"
@@ -77,6 +78,9 @@ class Enroller:
             author_age_days_min=settings.author_age_days_min,
             author_followers_min=settings.author_followers_min,
             default_picture_refused=settings.author_default_picture_refused,
+            author_posts_max=settings.author_posts_max,
+            author_posts_window=settings.author_posts_window,
+            accounts_per_member_max=settings.accounts_per_member_max,
             offers_per_post_max=settings.offers_per_post_max,
             coupons_per_member_max=settings.coupons_per_member_max,
             default_coupon_valid_days=settings.default_coupon_valid_days,
@@ -204,22 +208,46 @@ class Enroller:
             if terms.audience != EVERYBODY and post.author_id in authors
         }
         summaries = await members.purchase_summaries(session, pairs=list(choosy)) if choosy else {}
-        recent = {}
-        if self._limits.coupons_per_member_max is not None:
+        limits = self._limits
+        if limits.coupons_per_member_max is not None or limits.author_posts_max is not None:
             # batches of other offers hold no lock in common with this one
             await members.lock_members(session, member_ids=member_ids)
+        recent = {}
+        if limits.coupons_per_member_max is not None:
             since = now - self._settings.coupons_per_member_window
             recent = await offers.recent_coupons(session, member_ids=member_ids, since=since)
+        accounts = {}
+        if limits.accounts_per_member_max is not None:
+            accounts = await members.count_accounts(session, network=network, member_ids=member_ids)
+        written = {}
+        if limits.author_posts_max is not None:
+            written = await self._read_written(session, posts)
         facts = Facts(
             authors=authors,
             counters=counters,
             held=held,
             summaries=summaries,
             recent_coupons=recent,
+            written=written,
+            accounts=accounts,
             decided=decided,
             offers_decided=Counter(root for root, _ in decided),
         )
         return facts, seen
+
+    async def _read_written(
+        self, session: AsyncSession, posts: Sequence[Post]
+    ) -> dict[str, list[Written]]:
+        """What the batch's authors wrote in the windows that end with its posts."""
+        known = await queries.written_by(
+            session,
+            network=posts[0].network,
+            author_ids={post.author_id for post in posts},
+            after=min(post.posted_at for post in posts) - self._limits.author_posts_window,
+            until=max(post.posted_at for post in posts),
+        )
+        batch = [(p.author_id, Written(p.posted_at, p.id, p.root_id)) for p in posts]
+        return by_author(known + batch)
 
     async def _write(
         self,

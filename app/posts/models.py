@@ -12,6 +12,7 @@ class ReceivedPost(Base):
     """A post that named an offer. Its text is not kept."""
 
     __tablename__ = "posts"
+    __table_args__ = (Index("ix_posts_author_id", "author_id", "posted_at"),)
 
     network: Mapped[str] = mapped_column(primary_key=True)
     post_id: Mapped[str] = mapped_column(primary_key=True)

@@ -8,6 +8,13 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.db import copy_rows
+from app.posts.velocity import Written
+
+WRITTEN_BY = text(
+    "SELECT author_id, posted_at, post_id, root_id FROM posts "
+    "WHERE network = :network AND author_id = ANY(CAST(:authors AS text[])) "
+    "AND posted_at > :after AND posted_at <= :until"
+)
 
 
 class NewPost(NamedTuple):
@@ -64,6 +71,20 @@ async def decided_offers(
         {"network": network, "roots": list(roots)},
     )
     return {(row.root_id, row.offer_id) for row in rows}
+
+
+async def written_by(
+    session: AsyncSession,
+    *,
+    network: str,
+    author_ids: Collection[str],
+    after: datetime,
+    until: datetime,
+) -> list[tuple[str, Written]]:
+    """Each with its author."""
+    wanted = {"network": network, "authors": list(author_ids), "after": after, "until": until}
+    rows = await session.execute(WRITTEN_BY, wanted)
+    return [(row.author_id, Written(*row[1:])) for row in rows]
 
 
 async def write(

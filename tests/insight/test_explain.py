@@ -58,6 +58,29 @@ class TestAPost:
         assert tried[:2] == ["repost", "suspected_abuse"]
         assert not any(rule["applies"] for rule in offer["rules"][:-1])
 
+    async def test_that_was_suspect_shows_by_which_signal(
+        self, sessions: Sessions, settings: Settings, author: str
+    ) -> None:
+        await make_offer(sessions, "Tea")
+        changed = {"author_posts_max": 1, "accounts_per_member_max": 3,
+                   "author_default_picture_refused": True}  # fmt: skip
+        first = make_post(author, "tea")
+        post = make_post(author, "tea", author_default_picture=False)
+        await enrol(sessions, settings.model_copy(update=changed), first, post)
+        (offer,) = (await why_post(sessions, post.id))["offers"]
+        assert offer["rules"][-1] == {
+            "rule": "suspected_abuse",
+            "applies": True,
+            "saw": {
+                "signals": ["velocity"],
+                "author_age_days": None,
+                "author_followers": 100,
+                "author_default_picture": False,
+                "author_posts": 2,
+                "member_accounts": 1,
+            },
+        }
+
     async def test_is_explained_in_the_language_asked_for(
         self, sessions: Sessions, settings: Settings, author: str
     ) -> None:

@@ -13,6 +13,7 @@ from app.offers.queries import Counter
 from app.offers.terms import Audience, Terms
 from app.posts.decisions import LOADED, OUTCOMES, RULES, Facts, Limits, decide
 from app.posts.matching import Naming
+from app.posts.velocity import Written
 from tests.posts.test_matching import terms
 from tests.programme import NOW, make_post
 
@@ -20,6 +21,9 @@ LIMITS = Limits(
     author_age_days_min=0,
     author_followers_min=0,
     default_picture_refused=False,
+    author_posts_max=None,
+    author_posts_window=timedelta(hours=1),
+    accounts_per_member_max=None,
     offers_per_post_max=2,
     coupons_per_member_max=None,
     default_coupon_valid_days=30,
@@ -35,6 +39,8 @@ def facts(offers: list[Terms], **known: Any) -> Facts:
         "held": set(),
         "summaries": {},
         "recent_coupons": {},
+        "written": {},
+        "accounts": {},
         "decided": set(),
         "offers_decided": {},
         **known,
@@ -55,17 +61,38 @@ class TestEachOutcome:
         assert outcome(make_post("ann", "tea", is_repost=True)) == "repost"
 
     @pytest.mark.parametrize(
-        ("limit", "author"),
+        ("signal", "limit", "author", "known"),
         [
-            ({"author_age_days_min": 30}, {"author_created_at": NOW - timedelta(days=20)}),
-            ({"author_followers_min": 10}, {"author_followers": 9}),
-            ({"default_picture_refused": True}, {"author_default_picture": True}),
+            ("account_age", {"author_age_days_min": 30},
+             {"author_created_at": NOW - timedelta(days=20)}, {}),
+            ("followers", {"author_followers_min": 10}, {"author_followers": 9}, {}),
+            ("default_picture", {"default_picture_refused": True},
+             {"author_default_picture": True}, {}),
+            ("velocity", {"author_posts_max": 1}, {"id": "9"},
+             {"written": {"ann": [Written(NOW - timedelta(minutes=9), "8", "8"),
+                                  Written(NOW - timedelta(minutes=5), "9", "9")]}}),
+            ("several_accounts", {"accounts_per_member_max": 2}, {},
+             {"accounts": {ANN.member_id: 3}}),
         ],
-    )
-    def test_suspected_abuse(self, limit: dict[str, Any], author: dict[str, Any]) -> None:
+    )  # fmt: skip
+    def test_suspected_abuse(
+        self, signal: str, limit: dict[str, Any], author: dict[str, Any], known: dict[str, Any]
+    ) -> None:
         post = make_post("ann", "tea", **author)
-        assert outcome(post, limits=LIMITS._replace(**limit)) == "suspected_abuse"
-        assert outcome(post) == "loaded"
+        limits = LIMITS._replace(**limit)
+        (decision,) = decide([Naming(post, (TEA,))], facts([TEA], **known), limits=limits, now=NOW)
+        assert (decision.outcome, decision.seen["signals"]) == ("suspected_abuse", [signal])
+        assert outcome(post, **known) == "loaded"
+
+    def test_suspected_abuse_tells_every_signal(self) -> None:
+        post = make_post("ann", "tea", author_followers=0, author_default_picture=True)
+        limits = LIMITS._replace(author_followers_min=1, default_picture_refused=True)
+        (decision,) = decide([Naming(post, (TEA,))], facts([TEA]), limits=limits, now=NOW)
+        assert decision.seen["signals"] == ["followers", "default_picture"]
+
+    def test_as_many_accounts_as_a_member_may_have_are_no_signal(self) -> None:
+        limits = LIMITS._replace(accounts_per_member_max=2)
+        assert outcome(make_post("ann"), limits=limits, accounts={ANN.member_id: 2}) == "loaded"
 
     def test_what_the_network_does_not_tell_is_not_held_against_anybody(self) -> None:
         post = make_post("ann", "tea", author_followers=None, author_created_at=None)
