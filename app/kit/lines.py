@@ -51,8 +51,8 @@ class LineResult(NamedTuple):
 def read_lines(stream: io.BufferedReader, *, name: str) -> Iterator[Line | BadLine]:
     """Every line that is not blank, of gzip or not; of a JSON document over several lines, its
     items. CSV by the ending of `name`, else by a first line that is a header and no JSON. An empty
-    cell is left out, a dot makes an object within, a cell that is a JSON list or object becomes
-    one, and every other cell is a string.
+    cell is left out, a row of such alone is blank, a dot makes an object within, a cell that is a
+    JSON list or object becomes one, and every other cell is a string.
 
     Raises FileError when reading fails, for damaged gzip, for a header that makes no sense.
     """
@@ -161,7 +161,7 @@ def _csv_rows(first: Line | BadLine, rest: Iterator[Line | BadLine]) -> Iterator
         too_long.clear()
         if cells is None:
             yield BadLine(number, b"", reason)
-        elif cells:
+        elif any(cells):
             yield _as_json(number, header, cells)
 
 

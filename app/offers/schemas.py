@@ -5,7 +5,15 @@ from typing import Annotated, Literal, Self
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from app.kit import money
 from app.kit.fields import ExternalId, Instant, ShortText, is_no_card_number
@@ -16,7 +24,16 @@ from app.partners.schemas import PartnerRef
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 AMOUNT_MAX = 10**12  # minor units; a bound on mistakes, far below what a column can hold
 
-Amount = Annotated[int, Field(ge=1, le=AMOUNT_MAX)]
+
+def _in_minor_units(value: object) -> object:
+    """A cell of 5.00 means 500 to whoever wrote it: as an integer it would be 5."""
+    if isinstance(value, float) or (isinstance(value, str) and not value.strip().isdecimal()):
+        raise ValueError("an integer in minor units, such as 500 for 5.00")
+    return value
+
+
+InMinorUnits = BeforeValidator(_in_minor_units, json_schema_input_type=int)
+Amount = Annotated[int, InMinorUnits, Field(ge=1, le=AMOUNT_MAX)]
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 
 
@@ -89,7 +106,7 @@ class OfferIn(_MayBeLeftOut):
     time_zone: str
     currency: str
     reward: FixedReward | ShareReward
-    min_spend_minor: Annotated[int, Field(ge=0, le=AMOUNT_MAX)] = 0
+    min_spend_minor: Annotated[int, InMinorUnits, Field(ge=0, le=AMOUNT_MAX)] = 0
     channel: Channel = "any"
     redemptions_per_coupon: Annotated[int, Field(ge=1, le=1_000)] = 1
     refund_policy: RefundPolicy = "restore"

@@ -87,6 +87,9 @@ class TestCsv:
     def test_leaves_out_empty_cells_and_empty_objects(self) -> None:
         assert rows("a,b.c,b.d\n1,,\n") == [{"a": "1"}]
 
+    def test_takes_a_row_of_empty_cells_for_a_blank_line(self) -> None:
+        assert rows("a,b\n1,2\n,\n3,4\n") == [{"a": "1", "b": "2"}, {"a": "3", "b": "4"}]
+
     def test_keeps_quotes_commas_and_line_breaks_in_cells(self) -> None:
         data = b'a,b\r\n"x, ""y""","two\r\nlines"\r\n1,2\r\n'
         assert [line.number for line in read(data, "f.csv")] == [2, 4]

@@ -157,6 +157,8 @@ class TestNonsense:
             ({"currency": "XXZ"}, "/currency"),
             ({"reward": {"basis_points": 1_000}}, "/reward"),
             ({"reward": {"fixed_minor": 0}}, "/reward"),
+            ({"reward": {"fixed_minor": "5.00"}}, "/reward"),
+            ({"min_spend_minor": 5.0}, "/min_spend_minor"),
             ({"title": "two\nlines"}, "/title"),
             ({"title": "call 4111111111111111"}, "/title"),
             ({"starts_at": "2026-01-01"}, "/starts_at"),
