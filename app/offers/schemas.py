@@ -1,6 +1,6 @@
 """An offer as partners write it and read it: the contract's fields."""
 
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from typing import Annotated, Literal, Self
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -148,9 +148,10 @@ class OfferIn(_MayBeLeftOut):
             raise ValueError("ends_at must be after starts_at")
         if self.coupon_valid_days is not None and self.coupon_last_day is not None:
             raise ValueError("either coupon_valid_days or coupon_last_day, not both")
-        last_post = self.ends_at.astimezone(ZoneInfo(self.time_zone)).date()
+        last_moment = self.ends_at - timedelta(microseconds=1)
+        last_post = last_moment.astimezone(ZoneInfo(self.time_zone)).date()
         if self.coupon_last_day is not None and self.coupon_last_day < last_post:
-            raise ValueError("coupon_last_day must not be before the day on which the offer ends")
+            raise ValueError("coupon_last_day must not be before the last day that takes posts")
         if self.budget_minor is not None and self.budget_minor < self.reserve_minor:
             raise ValueError(
                 f"budget_minor must cover one coupon, which can cost {self.reserve_minor}"
