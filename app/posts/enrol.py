@@ -5,8 +5,6 @@ offers' counters first; what is decided on is read by later statements, which se
 an earlier holder of the locks has committed.
 """
 
-import asyncio
-import random
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
@@ -14,7 +12,6 @@ from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
-import msgspec
 import structlog
 from prometheus_client import Counter as Metric
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -22,25 +19,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.config import Settings
 from app.errors import Unavailable
 from app.kit.db import DATABASE_ERRORS, Sessions, sqlstate
-from app.members import service as members
 from app.networks import queries as networks
 from app.networks.post import Post
 from app.offers import queries as offers
 from app.offers.catalogue import Catalogue, build
-from app.offers.terms import EVERYBODY
-from app.posts import queries
-from app.posts.decisions import LOADED, Decision, Facts, Limits, decide
+from app.posts import batch, queries
+from app.posts.decisions import LOADED, Decision, Facts, decide
 from app.posts.matching import Naming, first_come_first
-from app.posts.replying import queue_replies
-from app.posts.velocity import Written, by_author
 
-ATTEMPTS_MAX = 5
 DUPLICATE = "duplicate"
 NO_OFFER = "no_offer"
 
-PAUSE_SECONDS_MAX = 0.05
-# the same post from two sides, a ring of locks, a serialisation failure
-_TRY_AGAIN = ("23505", "40P01", "40001")
 # The driver refuses some values itself, before the server sees them.
 _REFUSED_BY_DRIVER = (OverflowError, UnicodeError)
 _FROM_DATABASE = (*DATABASE_ERRORS, *_REFUSED_BY_DRIVER)
@@ -74,33 +63,22 @@ class Enroller:
         self._settings = settings
         self._read_price_microusd = read_price_microusd
         self._catalogue: Catalogue | None = None
-        self._limits = Limits(
-            author_age_days_min=settings.author_age_days_min,
-            author_followers_min=settings.author_followers_min,
-            default_picture_refused=settings.author_default_picture_refused,
-            author_posts_max=settings.author_posts_max,
-            author_posts_window=settings.author_posts_window,
-            accounts_per_member_max=settings.accounts_per_member_max,
-            offers_per_post_max=settings.offers_per_post_max,
-            coupons_per_member_max=settings.coupons_per_member_max,
-            default_coupon_valid_days=settings.default_coupon_valid_days,
-        )
+        self._limits = batch.limits_of(settings)
 
     async def enrol(self, posts: Sequence[Post], *, source: str, now: datetime) -> list[Enrolled]:
         """Commits the batch and says what became of each post, in the order given. All posts are
         of one network. Raises Unavailable when others change offers faster than it can choose, and
         what the database raises when it cannot be reached; then the posts may be sent again.
         """
-        for attempt in range(ATTEMPTS_MAX):
+        for attempt in range(batch.ATTEMPTS_MAX):
             try:
                 return await self._enrol_batch(posts, source=source, now=now)
             except CatalogueMovedError:
                 log.info("offers_moved", attempt=attempt, source=source)
             except _FROM_DATABASE as error:
-                is_last = attempt == ATTEMPTS_MAX - 1
-                if sqlstate(error) in _TRY_AGAIN and not is_last:
-                    # Another process brought the same post, or took a lock, in this moment.
-                    await asyncio.sleep(random.random() * PAUSE_SECONDS_MAX)  # noqa: S311 - jitter
+                is_last = attempt == batch.ATTEMPTS_MAX - 1
+                if batch.has_crossed(error) and not is_last:
+                    await batch.pause_briefly()
                 elif _is_about_data(error):
                     return await self._enrol_around(posts, error, source=source, now=now)
                 else:
@@ -196,58 +174,10 @@ class Enroller:
         decided = await queries.decided_offers(
             session, network=network, roots={post.root_id for post in posts}
         )
-        authors = await members.find_authors(
-            session, network=network, account_ids=list({post.author_id for post in posts})
-        )
-        member_ids = {author.member_id for author in authors.values()}
-        held = await offers.coupons_of(session, member_ids=member_ids, offer_ids=counters)
-        choosy = {
-            (authors[post.author_id].member_id, terms.partner_id)
-            for post, named_offers in namings
-            for terms in named_offers
-            if terms.audience != EVERYBODY and post.author_id in authors
-        }
-        summaries = await members.purchase_summaries(session, pairs=list(choosy)) if choosy else {}
-        limits = self._limits
-        if limits.coupons_per_member_max is not None or limits.author_posts_max is not None:
-            # batches of other offers hold no lock in common with this one
-            await members.lock_members(session, member_ids=member_ids)
-        recent = {}
-        if limits.coupons_per_member_max is not None:
-            since = now - self._settings.coupons_per_member_window
-            recent = await offers.recent_coupons(session, member_ids=member_ids, since=since)
-        accounts = {}
-        if limits.accounts_per_member_max is not None:
-            accounts = await members.count_accounts(session, network=network, member_ids=member_ids)
-        written = {}
-        if limits.author_posts_max is not None:
-            written = await self._read_written(session, posts)
-        facts = Facts(
-            authors=authors,
-            counters=counters,
-            held=held,
-            summaries=summaries,
-            recent_coupons=recent,
-            written=written,
-            accounts=accounts,
-            decided=decided,
-            offers_decided=Counter(root for root, _ in decided),
+        facts = await batch.read_facts(
+            session, namings, counters, decided=decided, settings=self._settings, now=now
         )
         return facts, seen
-
-    async def _read_written(
-        self, session: AsyncSession, posts: Sequence[Post]
-    ) -> dict[str, list[Written]]:
-        """What the batch's authors wrote in the windows that end with its posts."""
-        known = await queries.written_by(
-            session,
-            network=posts[0].network,
-            author_ids={post.author_id for post in posts},
-            after=min(post.posted_at for post in posts) - self._limits.author_posts_window,
-            until=max(post.posted_at for post in posts),
-        )
-        batch = [(p.author_id, Written(p.posted_at, p.id, p.root_id)) for p in posts]
-        return by_author(known + batch)
 
     async def _write(
         self,
@@ -261,19 +191,9 @@ class Enroller:
         await queries.write(
             session,
             posts=[_post_row(naming.post, source=source, now=now) for naming in namings],
-            decisions=[_decision_row(decision, now=now) for decision in decisions],
+            decisions=[batch.decision_row(decision, now=now) for decision in decisions],
         )
-        await offers.load_coupons(
-            session, [decision.coupon for decision in decisions if decision.coupon is not None]
-        )
-        await queue_replies(session, decisions, settings=self._settings, now=now)
-        days: Counter[queries.DayKey] = Counter()
-        reach: Counter[queries.DayKey] = Counter()
-        for post, terms, outcome, *_ in decisions:
-            key = queries.DayKey(terms.offer_id, post.posted_at.date(), post.network, outcome)
-            days[key] += 1
-            reach[key] += post.author_followers or 0
-        await queries.count_days(session, posts=days, reach=reach)
+        await batch.carry_out(session, decisions, settings=self._settings, now=now)
 
 
 def _named(namings: Sequence[Naming]) -> set[UUID]:
@@ -307,23 +227,6 @@ def _post_row(post: Post, *, source: str, now: datetime) -> queries.NewPost:
         lang=post.lang,
         reach=post.author_followers,
         source=source,
-    )
-
-
-def _decision_row(decision: Decision, *, now: datetime) -> queries.NewDecision:
-    post, terms, outcome, author, coupon, seen = decision
-    return queries.NewDecision(
-        network=post.network,
-        root_id=post.root_id,
-        offer_id=terms.offer_id,
-        offer_version=terms.version,
-        post_id=post.id,
-        author_id=post.author_id,
-        member_id=None if author is None else author.member_id,
-        coupon_id=None if coupon is None else coupon.id,
-        outcome=outcome,
-        decided_at=now,
-        seen=msgspec.json.encode(seen).decode(),
     )
 
 

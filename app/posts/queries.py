@@ -1,12 +1,12 @@
-from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.kit.arrays import as_arrays
 from app.kit.db import copy_rows
 from app.posts.velocity import Written
 
@@ -52,6 +52,11 @@ class DayKey(NamedTuple):
     outcome: str
 
 
+class Day(NamedTuple):
+    posts: int
+    reach: int
+
+
 async def seen_posts(session: AsyncSession, *, network: str, ids: Collection[str]) -> set[str]:
     rows = await session.scalars(
         text("SELECT post_id FROM posts WHERE network = :network AND post_id = ANY(:ids)"),
@@ -94,15 +99,12 @@ async def write(
     await copy_rows(session, "decisions", NewDecision._fields, decisions)
 
 
-async def count_days(
-    session: AsyncSession, *, posts: Counter[DayKey], reach: Counter[DayKey]
-) -> None:
+async def count_days(session: AsyncSession, days: Mapping[DayKey, Day]) -> None:
     """Adds a batch to the rollup. Its rows are reached under the offers' locks alone, so two
     batches never wait for each other here.
     """
-    if not posts:
+    if not days:
         return
-    keys = sorted(posts)
     await session.execute(
         text(
             "INSERT INTO post_days (offer_id, day, network, outcome, posts, reach) "
@@ -112,15 +114,13 @@ async def count_days(
             "ON CONFLICT (offer_id, day, network, outcome) DO UPDATE "
             "SET posts = post_days.posts + EXCLUDED.posts, reach = post_days.reach + EXCLUDED.reach"
         ),
-        {
-            "offers": [key.offer_id for key in keys],
-            "days": [key.day for key in keys],
-            "networks": [key.network for key in keys],
-            "outcomes": [key.outcome for key in keys],
-            "posts": [posts[key] for key in keys],
-            "reach": [reach[key] for key in keys],
-        },
+        _as_arrays(days),
     )
+
+
+def _as_arrays(days: Mapping[DayKey, Day]) -> dict[str, list[Any]]:
+    names = ("offers", "days", "networks", "outcomes", "posts", "reach")
+    return as_arrays(names, [(*key, *days[key]) for key in sorted(days)])
 
 
 async def move_cursor(
