@@ -344,7 +344,10 @@ EXPORTS = {
 
 
 async def stream_export(session: AsyncSession, what: str, *, chunk: int) -> AsyncResult[Any]:
-    """A server-side cursor of the whole set, `chunk` rows in memory at a time."""
+    """A server-side cursor of the whole set, `chunk` rows in memory at a time, however long it
+    takes.
+    """
+    await session.execute(text("SET LOCAL transaction_timeout = 0"))
     return await session.stream(
         text(EXPORTS[what]), execution_options={"yield_per": chunk, "max_row_buffer": chunk}
     )

@@ -319,6 +319,7 @@ async def verify(session: AsyncSession) -> list[Finding]:
     """
     await session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
     await session.execute(text("SET LOCAL statement_timeout = 0"))
+    await session.execute(text("SET LOCAL transaction_timeout = 0"))
     # the rows themselves are asked: a broken index would hide what it has let through
     for way in ("indexscan", "indexonlyscan", "bitmapscan"):
         await session.execute(text(f"SET LOCAL enable_{way} = off"))

@@ -28,6 +28,9 @@ type_annotation_map = {
 
 Sessions = async_sessionmaker[AsyncSession]
 
+# What a transaction has read it acts on no later than this: posts/lookback.py counts on it.
+TRANSACTION_SECONDS_MAX = 180
+
 # What SQLAlchemy raises, and the driver under it where a COPY goes past SQLAlchemy.
 DATABASE_ERRORS = (OSError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
@@ -67,7 +70,8 @@ def make_engine(
     url: str, *, role: str, pool_size: int = 10, statement_timeout_ms: int = 60_000
 ) -> AsyncEngine:
     """Connections that act as `role` whatever the login was, in UTC, and that cannot hold a
-    transaction open across a call to the outside for longer than 30 s.
+    transaction open across a call to the outside for longer than 30 s, nor at all for longer than
+    TRANSACTION_SECONDS_MAX, unless statements may take any time (0).
     """
     return create_async_engine(
         url,
@@ -82,6 +86,7 @@ def make_engine(
                 "timezone": "UTC",
                 "jit": "off",
                 "statement_timeout": str(statement_timeout_ms),
+                "transaction_timeout": f"{TRANSACTION_SECONDS_MAX if statement_timeout_ms else 0}s",
                 "idle_in_transaction_session_timeout": "30000",
             }
         },
