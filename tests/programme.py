@@ -91,24 +91,28 @@ async def pay(
 
 
 async def make_members(sessions: Sessions, number: int, **fields: Any) -> list[str]:
-    """Account ids of new members, each with a card; a member's ref is `m-` and the account id."""
+    """Account ids of new members, as `link` makes them."""
     account_ids = [str(10_000_000 + next(_numbers)) for _ in range(number)]
-    lines = [
-        MemberLine.model_validate(
-            {
-                "member_ref": f"m-{account_id}",
-                "account": {"network": "x", "id": account_id, "handle": f"h{account_id}"},
-                "card": {"card_ref": f"c-{account_id}", "network": "visa", "last4": "4242"},
-                "consented_at": "2026-01-01T00:00:00Z",
-                **fields,
-            }
-        )
-        for account_id in account_ids
-    ]
+    await link(sessions, *account_ids, **fields)
+    return account_ids
+
+
+async def link(sessions: Sessions, *account_ids: str, **fields: Any) -> None:
+    lines = [MemberLine.model_validate(member_line(one, **fields)) for one in account_ids]
     async with sessions.begin() as session:
         saved = await members.save_members(session, rows=lines, now=NOW)
-    assert all(member.outcome == "created" for member in saved)
-    return account_ids
+    assert all(member.outcome != "rejected" for member in saved)
+
+
+def member_line(account_id: str, **fields: Any) -> dict[str, Any]:
+    """A member with a card; his ref is `m-` and the account id."""
+    return {
+        "member_ref": f"m-{account_id}",
+        "account": {"network": "x", "id": account_id, "handle": f"h{account_id}"},
+        "card": {"card_ref": f"c-{account_id}", "network": "visa", "last4": "4242"},
+        "consented_at": "2026-01-01T00:00:00Z",
+        **fields,
+    }
 
 
 def make_post(author_id: str, *tags: str, **fields: Any) -> Post:

@@ -21,7 +21,7 @@ from app.insight import attribution
 from app.kit.db import Sessions
 from app.main import create_app
 from app.networks.x.client import open_sender
-from app.posts import listening
+from app.posts import listening, lookback
 from app.replies import sender as replies
 
 STOP_SECONDS_MAX = 10
@@ -100,8 +100,11 @@ async def run_api(sessions: Sessions, settings: Settings, stop: asyncio.Event) -
 
 
 async def run_worker(sessions: Sessions, settings: Settings, stop: asyncio.Event) -> None:
-    """Sends replies, follows redemptions into attribution, and does what time has made due."""
-    await run_together([run_sender, attribution.run, jobs.run], sessions, settings, stop)
+    """Sends replies, looks back when an author links, follows redemptions into attribution, and
+    does what time has made due.
+    """
+    work: list[Run] = [run_sender, lookback.run, attribution.run, jobs.run]
+    await run_together(work, sessions, settings, stop)
 
 
 async def run_sender(sessions: Sessions, settings: Settings, stop: asyncio.Event) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.insight import queries, sentences
-from app.insight.sentences import POST_REJECTED, POST_UNKNOWN
+from app.insight.sentences import DECIDED_AGAIN, POST_REJECTED, POST_UNKNOWN
 from app.kit import money
 from app.offers import service as offers
 from app.offers.terms import Terms
@@ -35,7 +35,7 @@ _LOOKED_AT: Mapping[str, tuple[str, ...]] = {
     "ended": ("posted_at", "ends_at"),
     "paused": ("state",),
     "outside_hours": ("posted_at", "time_zone", "days", "hours"),
-    "not_linked": ("linked",),
+    "not_linked": ("linked", "not_linked_at"),
     "card_inactive": (),
     "already_loaded": (),
     "not_eligible": ("customer", "country", "locale"),
@@ -89,6 +89,8 @@ def _explain(post: Any, row: Any, terms: Terms, *, locale: str) -> dict[str, Any
         "linked": row.member_id is not None,
     }
     tried = OUTCOMES[: OUTCOMES.index(row.outcome) + 1]
+    told = sentence(row.outcome, facts=facts_of(terms, valid_until=row.valid_until), locale=locale)
+    not_linked_at = row.seen.get("not_linked_at")
     return {
         "offer": terms.title,
         "offer_id": row.offer_id,
@@ -97,9 +99,8 @@ def _explain(post: Any, row: Any, terms: Terms, *, locale: str) -> dict[str, Any
         "decided_at": row.decided_at,
         "decided_with": row.post_id,
         "coupon_id": row.coupon_id,
-        "sentence": sentence(
-            row.outcome, facts=facts_of(terms, valid_until=row.valid_until), locale=locale
-        ),
+        "not_linked_at": not_linked_at,
+        "sentence": f"{DECIDED_AGAIN[locale]} {told}" if not_linked_at else told,
         "reply": row.reply_state,
         "rules": [
             {

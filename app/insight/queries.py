@@ -219,8 +219,10 @@ async def find_decisions(
             text(
                 "SELECT d.*, c.valid_until, r.state AS reply_state "
                 "FROM decisions d LEFT JOIN coupons c ON c.id = d.coupon_id "
-                "LEFT JOIN replies r ON r.network = d.network AND r.root_id = d.root_id "
-                "AND r.offer_id = d.offer_id "
+                # who was invited, and has linked, is told twice: the ids are in order of time
+                "LEFT JOIN LATERAL (SELECT state FROM replies WHERE network = d.network "
+                "AND root_id = d.root_id AND offer_id = d.offer_id "
+                "ORDER BY id DESC LIMIT 1) r ON true "
                 "WHERE d.network = :network AND d.root_id = :root "
                 "ORDER BY d.decided_at, d.post_id, (d.seen ->> 'rank')::int"
             ),

@@ -12,6 +12,10 @@ POST_REJECTED: Mapping[str, str] = {
     "en": "The post could not be stored: {reason}.",
     "fr": "Le post n'a pas pu être enregistré : {reason}.",
 }
+DECIDED_AGAIN: Mapping[str, str] = {
+    "en": "Your account was not linked when you posted; once it was, the post was looked at again.",
+    "fr": "Votre compte n'était pas lié au moment du post ; une fois lié, le post a été réexaminé.",
+}
 PURCHASE_UNKNOWN: Mapping[str, str] = {
     "en": "We have kept no transaction of this id. Either it has not reached us, or its card is "
     "not linked, or the shop is not one of the programme's.",

@@ -22,15 +22,12 @@ _REASONS: dict[RejectionCode, str] = {
 
 
 class SavedMember(NamedTuple):
-    """`code` and `reason` are set when the line was rejected. `is_newly_linked`: its account is
-    new here, so what the author posted before may be looked at again.
-    """
+    """`code` and `reason` are set when the line was rejected."""
 
     outcome: Outcome
     member_id: UUID | None = None
     code: RejectionCode | None = None
     reason: str | None = None
-    is_newly_linked: bool = False
 
 
 class Summary(NamedTuple):
@@ -114,7 +111,7 @@ class Enrolment:
             outcome: Outcome = "created"
         else:
             outcome = "changed" if any(changes) else "unchanged"
-        return SavedMember(outcome, member.id, is_newly_linked=account is None)
+        return SavedMember(outcome, member.id)
 
     def _consent(self, member: MemberState, at: datetime) -> bool:
         if (member.id, at) in self.consents:

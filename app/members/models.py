@@ -1,7 +1,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, func
+from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.kit.db import Base
@@ -28,6 +28,11 @@ class Account(Base):
     __table_args__ = (
         CheckConstraint("proved_by IN ('oauth', 'issuer')", name="proved_by"),
         Index("ix_accounts_member_id", "member_id"),
+        Index(
+            "ix_accounts_look_back_at",
+            "look_back_at",
+            postgresql_where=text("look_back_at IS NOT NULL"),
+        ),
     )
 
     network: Mapped[str] = mapped_column(primary_key=True)
@@ -36,6 +41,8 @@ class Account(Base):
     handle: Mapped[str | None]
     proved_by: Mapped[str]
     linked_at: Mapped[datetime]
+    # when to decide again on what he posted before he was linked; None: that is done
+    look_back_at: Mapped[datetime | None]
 
 
 class Card(Base):

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import func, or_, select, text
+from sqlalchemy import Integer, bindparam, func, or_, select, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -24,10 +24,27 @@ class Author(NamedTuple):
     has_active_card: bool
 
 
+class LinkedAccount(NamedTuple):
+    network: str
+    account_id: str
+    linked_at: datetime
+    look_back_at: datetime
+
+
 class CardHolder(NamedTuple):
     member_id: UUID
     country: str | None
     time_zone: str | None
+
+
+# The number is in the statement's text: a plan for any LIMIT would read all that are due.
+MOST = bindparam("most", type_=Integer(), literal_execute=True)
+TO_LOOK_BACK = text(
+    """
+    SELECT network, account_id, linked_at, look_back_at FROM accounts
+    WHERE look_back_at <= :now ORDER BY look_back_at LIMIT :most
+    """
+).bindparams(MOST)
 
 
 # asked by the thousand
@@ -84,6 +101,40 @@ async def find_card_holders(
         {"card_refs": list(card_refs)},
     )
     return {row[0]: CardHolder(*row[1:]) for row in found}
+
+
+async def to_look_back(session: AsyncSession, *, now: datetime, most: int) -> list[LinkedAccount]:
+    due = [
+        LinkedAccount(*row)
+        for row in await session.execute(TO_LOOK_BACK, {"now": now, "most": most})
+    ]
+    return [account for account in due if account.network == due[0].network]
+
+
+async def set_look_backs(
+    session: AsyncSession, *, network: str, at: Sequence[tuple[str, datetime | None]]
+) -> int:
+    """Skips an account that somebody is changing, and so waits for nobody: it is due still."""
+    done = await session.scalars(
+        text(
+            """
+            WITH next AS (
+                SELECT * FROM unnest(CAST(:account_ids AS text[]), CAST(:at AS timestamptz[]))
+                    AS next (account_id, at)
+            ), free AS (
+                SELECT account_id FROM accounts
+                WHERE network = :network AND account_id IN (SELECT account_id FROM next)
+                FOR NO KEY UPDATE SKIP LOCKED
+            )
+            UPDATE accounts SET look_back_at = next.at
+            FROM next JOIN free ON free.account_id = next.account_id
+            WHERE accounts.network = :network AND accounts.account_id = next.account_id
+            RETURNING 1
+            """
+        ),
+        {"network": network, **as_arrays(("account_ids", "at"), at)},
+    )
+    return len(done.all())
 
 
 async def lock_members(session: AsyncSession, member_ids: Collection[UUID]) -> None:
@@ -275,8 +326,11 @@ async def insert_accounts(
     await _run_if_any(
         session,
         """
-        INSERT INTO accounts (network, account_id, member_id, handle, proved_by, linked_at)
-        SELECT new.*, CAST(:proved_by AS text), CAST(:now AS timestamptz) FROM unnest(
+        INSERT INTO accounts
+            (network, account_id, member_id, handle, proved_by, linked_at, look_back_at)
+        SELECT new.*, CAST(:proved_by AS text), CAST(:now AS timestamptz),
+            CAST(:now AS timestamptz)
+        FROM unnest(
             CAST(:networks AS text[]), CAST(:account_ids AS text[]), CAST(:member_ids AS uuid[]),
             CAST(:handles AS text[])
         ) AS new

@@ -13,10 +13,10 @@ from app.kit.pagination import Paging
 from app.members import queries
 from app.members.domain import Enrolment, SavedMember, Summary, summarise
 from app.members.models import Account, Card, Member
-from app.members.queries import Author, CardHolder
+from app.members.queries import Author, CardHolder, LinkedAccount
 from app.members.schemas import AccountIn, CardIn, MemberLine
 
-__all__ = ["Author", "CardHolder", "SavedMember", "Summary"]
+__all__ = ["Author", "CardHolder", "LinkedAccount", "SavedMember", "Summary"]
 
 CARDS_PER_MEMBER_MAX = 50
 ACCOUNTS_PER_MEMBER_MAX = 50
@@ -116,6 +116,22 @@ async def count_accounts(
 ) -> dict[UUID, int]:
     """How many accounts of one network each has. One statement."""
     return await queries.count_accounts(session, network=network, member_ids=member_ids)
+
+
+async def to_look_back(session: AsyncSession, *, now: datetime, most: int) -> list[LinkedAccount]:
+    """Accounts whose earlier posts are due to be decided again, all of one network, those that have
+    waited longest first.
+    """
+    return await queries.to_look_back(session, now=now, most=most)
+
+
+async def set_look_backs(
+    session: AsyncSession, *, network: str, at: Sequence[tuple[str, datetime | None]]
+) -> int:
+    """When each of the accounts is due next; None: never again. One statement; answers how many it
+    could set, for an account that is being changed is left as it is.
+    """
+    return await queries.set_look_backs(session, network=network, at=at)
 
 
 async def lock_members(session: AsyncSession, *, member_ids: Collection[UUID]) -> None:
@@ -325,6 +341,7 @@ async def add_account(
             "handle": account.handle,
             "proved_by": proved_by,
             "linked_at": now,
+            "look_back_at": now,
         },
     )
     if added is not None:

@@ -24,6 +24,7 @@ _CATALOGUE = text(
     + "WHERE v.version = o.version AND o.published_at IS NOT NULL "
     + "ORDER BY o.starts_at, o.id"
 )
+_CURRENT = text(_TERMS + "WHERE v.version = o.version AND o.id = ANY(CAST(:offers AS uuid[]))")
 _VERSIONS = text(
     _TERMS
     + "JOIN unnest(CAST(:offers AS uuid[]), CAST(:versions AS int[])) AS wanted(id, version) "
@@ -63,6 +64,12 @@ async def catalogue_version(session: AsyncSession) -> int:
 
 async def read_catalogue(session: AsyncSession) -> list[Terms]:
     return [_terms(row) for row in await session.execute(_CATALOGUE)]
+
+
+async def read_current(session: AsyncSession, offer_ids: Collection[UUID]) -> dict[UUID, Terms]:
+    """The terms as they stand; they move for nobody who has locked the counters."""
+    rows = await session.execute(_CURRENT, {"offers": list(offer_ids)})
+    return {row.offer_id: _terms(row) for row in rows}
 
 
 async def read_versions(

@@ -6,6 +6,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.kit import locks
 from app.kit.arrays import as_arrays
 from app.kit.db import copy_rows
 from app.posts.velocity import Written
@@ -15,6 +16,21 @@ WRITTEN_BY = text(
     "WHERE network = :network AND author_id = ANY(CAST(:authors AS text[])) "
     "AND posted_at > :after AND posted_at <= :until"
 )
+
+# What these accounts have posted, each since a time of its own, while they were nobody's. OFFSET 0
+# keeps the subquery whole: each account goes by the indexes, whatever old statistics say.
+_NOT_LINKED = """
+    FROM unnest(CAST(:account_ids AS text[]), CAST(:since AS timestamptz[]))
+        AS linked (account_id, since)
+    CROSS JOIN LATERAL (
+        SELECT d.offer_id, d.root_id, d.post_id, d.author_id, d.decided_at, d.seen, p.posted_at,
+               p.mentions_programme, p.lang, p.reach
+        FROM decisions d JOIN posts p ON p.network = d.network AND p.post_id = d.post_id
+        WHERE d.network = :network AND d.author_id = linked.account_id
+            AND d.outcome = 'not_linked' AND p.posted_at >= linked.since
+        OFFSET 0
+    ) found
+"""
 
 
 class NewPost(NamedTuple):
@@ -43,6 +59,21 @@ class NewDecision(NamedTuple):
     outcome: str
     decided_at: datetime
     seen: str
+
+
+class NotLinked(NamedTuple):
+    """A decision, with what is kept of its post."""
+
+    offer_id: UUID
+    root_id: str
+    post_id: str
+    author_id: str
+    decided_at: datetime
+    seen: dict[str, Any]
+    posted_at: datetime
+    mentions_programme: bool
+    lang: str | None
+    reach: int | None
 
 
 class DayKey(NamedTuple):
@@ -118,6 +149,21 @@ async def count_days(session: AsyncSession, days: Mapping[DayKey, Day]) -> None:
     )
 
 
+async def uncount_days(session: AsyncSession, days: Mapping[DayKey, Day]) -> None:
+    """Takes from the rollup what `count_days` has added to it."""
+    await session.execute(
+        text(
+            "UPDATE post_days d SET posts = d.posts - n.posts, reach = d.reach - n.reach "
+            "FROM unnest(CAST(:offers AS uuid[]), CAST(:days AS date[]), "
+            "CAST(:networks AS text[]), CAST(:outcomes AS text[]), CAST(:posts AS bigint[]), "
+            "CAST(:reach AS bigint[])) AS n (offer_id, day, network, outcome, posts, reach) "
+            "WHERE (d.offer_id, d.day, d.network, d.outcome) "
+            "= (n.offer_id, n.day, n.network, n.outcome)"
+        ),
+        _as_arrays(days),
+    )
+
+
 def _as_arrays(days: Mapping[DayKey, Day]) -> dict[str, list[Any]]:
     names = ("offers", "days", "networks", "outcomes", "posts", "reach")
     return as_arrays(names, [(*key, *days[key]) for key in sorted(days)])
@@ -145,4 +191,78 @@ async def reject(
             "VALUES (:network, :post_id, :source, :reason)"
         ),
         {"network": network, "post_id": post_id, "source": source, "reason": reason},
+    )
+
+
+# looking back
+
+
+async def begin_look_back(session: AsyncSession) -> bool:
+    """False when another process is at it. Held until the transaction ends."""
+    mine: bool = (
+        await session.execute(
+            text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": locks.LOOK_BACK}
+        )
+    ).scalar_one()
+    return mine
+
+
+async def offers_not_linked(
+    session: AsyncSession, *, network: str, since: Mapping[str, datetime]
+) -> set[UUID]:
+    """The offers that a look back at these accounts has to lock."""
+    rows = await session.scalars(
+        text(f"SELECT DISTINCT found.offer_id {_NOT_LINKED}"),
+        {"network": network, "account_ids": list(since), "since": list(since.values())},
+    )
+    return set(rows)
+
+
+async def not_linked(
+    session: AsyncSession,
+    *,
+    network: str,
+    since: Mapping[str, datetime],
+    offer_ids: Collection[UUID],
+    most: int,
+) -> list[NotLinked]:
+    """Decisions about locked offers, the earliest post first."""
+    rows = await session.execute(
+        text(
+            f"SELECT found.* {_NOT_LINKED} "
+            "WHERE found.offer_id = ANY(CAST(:offer_ids AS uuid[])) "
+            "ORDER BY posted_at, post_id, (seen ->> 'rank')::int LIMIT :most"
+        ),
+        {
+            "network": network,
+            "account_ids": list(since),
+            "since": list(since.values()),
+            "offer_ids": list(offer_ids),
+            "most": most,
+        },
+    )
+    return [NotLinked(*row) for row in rows]
+
+
+async def decide_again(session: AsyncSession, decisions: Sequence[NewDecision]) -> None:
+    """Those of them that are `not_linked` still; the offers' locks keep them so."""
+    await session.execute(
+        text(
+            """
+            UPDATE decisions d SET offer_version = n.offer_version, member_id = n.member_id,
+                coupon_id = n.coupon_id, outcome = n.outcome, decided_at = n.decided_at,
+                seen = n.seen
+            FROM unnest(
+                CAST(:network AS text[]), CAST(:root_id AS text[]), CAST(:offer_id AS uuid[]),
+                CAST(:offer_version AS int[]), CAST(:post_id AS text[]),
+                CAST(:author_id AS text[]), CAST(:member_id AS uuid[]),
+                CAST(:coupon_id AS uuid[]), CAST(:outcome AS text[]),
+                CAST(:decided_at AS timestamptz[]), CAST(:seen AS jsonb[])
+            ) AS n (network, root_id, offer_id, offer_version, post_id, author_id, member_id,
+                    coupon_id, outcome, decided_at, seen)
+            WHERE (d.network, d.root_id, d.offer_id) = (n.network, n.root_id, n.offer_id)
+                AND d.outcome = 'not_linked'
+            """
+        ),
+        as_arrays(NewDecision._fields, decisions),
     )

@@ -139,6 +139,27 @@ async def refusals_told(
     return {(row.recipient_id, row.offer_id) for row in rows}
 
 
+async def withdraw_invitations(
+    session: AsyncSession, *, network: str, root_ids: Collection[str], now: datetime
+) -> None:
+    """Those that wait to be sent. One that is being claimed is sent: nobody waits for anybody."""
+    await session.execute(
+        text(
+            """
+            UPDATE replies SET state = 'expired', problem = 'the author has linked',
+                updated_at = :now
+            WHERE id IN (
+                SELECT id FROM replies
+                WHERE network = :network AND root_id = ANY(CAST(:root_ids AS text[]))
+                    AND kind = 'invitation' AND state = 'queued'
+                FOR UPDATE SKIP LOCKED
+            )
+            """
+        ),
+        {"network": network, "root_ids": list(root_ids), "now": now},
+    )
+
+
 async def lock_window(session: AsyncSession, *, network: str, if_none: Window) -> Window:
     """Held until the transaction ends: claims and records of one network go one after another."""
     wanted = (

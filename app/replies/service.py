@@ -37,6 +37,7 @@ __all__ = [
     "resume",
     "summary",
     "waiting_count",
+    "withdraw_invitations",
 ]
 
 USAGE_KIND = "summoned_reply"
@@ -79,6 +80,13 @@ async def claim_invitations(
         now=now,
         last_before=now - timedelta(days=every_days),
     )
+
+
+async def withdraw_invitations(
+    session: AsyncSession, *, network: str, root_ids: Collection[str], now: datetime
+) -> None:
+    """Whose author has linked before they were sent."""
+    await queries.withdraw_invitations(session, network=network, root_ids=root_ids, now=now)
 
 
 async def refusals_told(

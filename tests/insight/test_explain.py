@@ -1,6 +1,6 @@
 """Why? For a post and for a purchase, as a card-holder and a support desk ask it."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
@@ -9,8 +9,9 @@ import pytest
 from app.config import Settings
 from app.insight import explain
 from app.kit.db import Sessions
+from app.posts import lookback
 from app.posts.enrol import Enroller
-from tests.programme import NOW, make_members, make_offer, make_post, make_shop, pay
+from tests.programme import NOW, link, make_members, make_offer, make_post, make_shop, pay
 from tests.support import MakeKey
 
 
@@ -80,6 +81,24 @@ class TestAPost:
                 "member_accounts": 1,
             },
         }
+
+    async def test_of_who_has_linked_since_says_that_it_was_looked_at_again(
+        self, sessions: Sessions, settings: Settings
+    ) -> None:
+        await make_offer(sessions, "Tea")
+        post = make_post("77", "tea")
+        await enrol(sessions, settings, post)
+        assert (await why_post(sessions, post.id))["offers"][0]["not_linked_at"] is None
+        await link(sessions, "77")
+        await lookback.look_back(sessions, settings, now=NOW)
+        answer = await why_post(sessions, post.id)
+        (offer,) = answer["offers"]  # one, though he was invited and then told
+        assert (offer["outcome"], offer["reply"]) == ("loaded", "queued")
+        assert datetime.fromisoformat(offer["not_linked_at"]) == NOW
+        assert answer["sentence"].startswith("Your account was not linked when you posted; once")
+        assert "Done!" in answer["sentence"]
+        rules = {rule["rule"]: rule["saw"] for rule in offer["rules"]}
+        assert rules["not_linked"] == {"linked": True, "not_linked_at": offer["not_linked_at"]}
 
     async def test_is_explained_in_the_language_asked_for(
         self, sessions: Sessions, settings: Settings, author: str
