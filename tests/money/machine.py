@@ -15,21 +15,32 @@ from hypothesis.stateful import (
     rule,
 )
 
-from tests.money.model import DAY, Event, Kind, Model, Offer, Post, Purchase, Shop, Terms
+from tests.money.model import (
+    DAY,
+    Adjustment,
+    Event,
+    Kind,
+    Model,
+    Offer,
+    Post,
+    Purchase,
+    Shop,
+    Terms,
+)
 from tests.money.service import Service
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MANY = 8  # what ends things comes when there is something to end
 MOMENT = timedelta(microseconds=1)  # no two things happen at once
 MEMBERS = {"ann": ["ann-1", "ann-2"], "bob": ["bob-1"]}
-STRANGER = "zoe"
+STRANGER, STRANGERS_CARD = "zoe", "zoe-1"
 SHOPS = [
     Shop("cafe", "grove", "in_store", 7),
     Shop("web", "grove", "online", 7),
     Shop("inn", "grove", "in_store", 30),
     Shop("bakery", "mill", "in_store", 7),
 ]
-CARDS = ["ann-1", "ann-1", "ann-2", "bob-1", "bob-1", "not-linked"]
+CARDS = ["ann-1", "ann-1", "ann-2", "bob-1", "bob-1", STRANGERS_CARD]
 
 amounts = st.sampled_from([1_000, 2_000, 5_000, 333, 1, 99_999])
 currencies = st.sampled_from(["USD", "USD", "USD", "JPY"])
@@ -53,6 +64,11 @@ def terms(draw: st.DrawFn) -> Terms:
         burns=draw(st.booleans()),
         customers=draw(st.sampled_from([None] * 7 + ["new", "returning", "lapsed"])),
     )
+
+
+def _of_own_shops(terms: Terms, partner: str) -> Terms:
+    own = {shop.name for shop in SHOPS if shop.partner == partner}
+    return terms if terms.shops is None or terms.shops <= own else terms._replace(shops=None)
 
 
 class MoneyMachine(RuleBasedStateMachine):
@@ -106,8 +122,13 @@ class MoneyMachine(RuleBasedStateMachine):
     def wait(self, hours: int) -> None:
         self.now += timedelta(hours=hours)
 
-    @rule(name=st.sampled_from(["lapse", "close", "schedule"]))
+    @rule(name=st.sampled_from(["lapse", "close", "schedule", "look back"]))
     def run_job(self, name: str) -> None:
+        if name == "look back":
+            self.model.look_back(self.now)
+            self.service.look_back(self.now)
+            self._compare()
+            return
         found = self.service.run_job(name, self.now)
         if name == "lapse":
             assert found == self.model.lapse(self.now)
@@ -155,14 +176,12 @@ class MoneyMachine(RuleBasedStateMachine):
     ) -> Offer:
         """Days from now; the budget is for so many coupons."""
         begins = self._tick() + starts * DAY
-        own = {shop.name for shop in SHOPS if shop.partner == partner}
-        shops = None if terms.shops is None or not terms.shops <= own else terms.shops
         offer = Offer(
             name=self._name("o"),
             partner=partner,
             starts=begins,
             ends=begins + lasts * DAY,
-            terms=terms._replace(shops=shops),
+            terms=_of_own_shops(terms, partner),
             coupons_max=coupons_max,
             budget=coupons_paid and coupons_paid * terms.largest * terms.uses,
         )
@@ -178,6 +197,19 @@ class MoneyMachine(RuleBasedStateMachine):
             self.model.end(offer, now)
         else:
             assert allowed == getattr(self.model, what)(offer, now)
+
+    @rule(offer=offers, terms=terms())
+    def revise(self, offer: Offer, terms: Terms) -> None:
+        now = self._tick()
+        new = _of_own_shops(terms._replace(currency=offer.terms.currency), offer.partner)
+        allowed = self.service.revise(offer, new, now)
+        assert allowed == self.model.revise(offer, new, now)
+
+    @rule(offer=offers)
+    def grow(self, offer: Offer) -> None:
+        now = self._tick()
+        allowed = self.model.grow(offer, now)
+        assert self.service.grow(offer, now) == allowed
 
     # posts
 
@@ -212,6 +244,13 @@ class MoneyMachine(RuleBasedStateMachine):
         note(f"outcomes: {expected}")
         assert found == expected
         self._compare()
+
+    @precondition(lambda self: STRANGER not in self.model.members)
+    @rule()
+    def link_the_stranger(self) -> None:
+        now = self._tick()
+        self.model.link(STRANGER, STRANGERS_CARD, now)
+        self.service.enrol({STRANGER: [STRANGERS_CARD]}, now)
 
     @precondition(lambda self: len(self.model.purchases) > MANY)
     @rule(what=st.sampled_from(["ann", "bob", "ann-2", "bob-1"]))
@@ -362,6 +401,18 @@ class MoneyMachine(RuleBasedStateMachine):
 
     # credits
 
+    @rule(
+        member=st.sampled_from(list(MEMBERS)),
+        amount=st.sampled_from([500, 1, -200]),
+        funded_by=st.sampled_from(["programme", "partner"]),
+        asks=st.sampled_from([1, 1, 2]),
+    )
+    def adjust(self, member: str, amount: int, funded_by: str, asks: int) -> None:
+        adjustment = Adjustment(self._name("a"), member, amount, "USD", funded_by)
+        for _ in range(asks):
+            self.model.adjust(adjustment)
+            self.service.adjust(adjustment, "grove", self._tick())
+
     @rule(answer=st.sampled_from(["none yet", "all booked", "some failed"]))
     def pay_out(self, answer: str) -> None:
         lines = self.model.make_batch()
@@ -370,7 +421,7 @@ class MoneyMachine(RuleBasedStateMachine):
             self.in_flight.append(len(self.model.batches) - 1)
         if answer != "none yet" and self.in_flight:
             number = self.in_flight.pop()
-            refs = [line.purchase.ref for line in self.model.batches[number]]
+            refs = [line.cause.ref for line in self.model.batches[number]]
             failed = set(refs[::2]) if answer == "some failed" else set()
             self.model.acknowledge(number, failed)
             self.service.acknowledge(number, failed, self._tick())
@@ -413,8 +464,13 @@ class MoneyMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         self._compare()
         for currency in ("USD", "JPY"):
-            owed, paid = self.model.owed(currency), self.model.paid(currency)
-            assert self.service.balance("partner_payable", currency) == -owed
-            assert self.service.balance("member_due", currency) == owed - paid
+            by_partners = self.model.rewarded(currency) + self.model.adjusted(currency, "partner")
+            by_programme = self.model.adjusted(currency, "programme")
+            paid = self.model.paid(currency)
+            assert self.service.balance("partner_payable", currency) == -by_partners
+            assert self.service.balance("programme", currency) == -by_programme
+            assert self.service.balance("member_due", currency) == (
+                by_partners + by_programme - paid
+            )
             assert self.service.balance("issuer_settlement", currency) == paid
         assert self.service.disagreements() == []

@@ -157,9 +157,19 @@ class Post(NamedTuple):
     is_repost: bool = False
 
 
+@dataclass(eq=False)
+class Adjustment:
+    ref: str
+    member: str
+    owed: int
+    currency: str
+    funded_by: str
+    credited: int = 0
+
+
 @dataclass
 class Line:
-    purchase: Purchase
+    cause: Purchase | Adjustment
     amount: int
     state: str = "pending"
 
@@ -175,16 +185,37 @@ class Model:
         self.coupons: dict[tuple[str, str], Coupon] = {}  # one for a member and an offer
         self.posts: dict[str, Post] = {}
         self.decided: dict[str, dict[str, str]] = defaultdict(dict)  # root, offer, outcome
+        self.not_linked: dict[tuple[str, str], tuple[Post, int]] = {}  # with the rank
+        self.linked: dict[str, datetime] = {}  # whose earlier posts are to be decided again
         self.purchases: dict[str, Purchase] = {}
         self.counted: dict[tuple[str, str], list[datetime]] = defaultdict(list)
         self.answered: dict[str, tuple[tuple[object, ...], Answer]] = {}
         self.unmatched = 0
+        self.adjustments: dict[str, Adjustment] = {}
         self.batches: list[list[Line]] = []
 
     # what the operator does; a refusal changes nothing
 
     def publish(self, offer: Offer) -> None:
         self.offers[offer.name] = offer
+
+    def revise(self, offer: Offer, terms: Terms, now: datetime) -> bool:
+        """Coupons keep the terms that they were loaded under."""
+        too_dear = offer.budget is not None and terms.largest * terms.uses > offer.budget
+        if offer.is_over(now) or too_dear:
+            return False
+        offer.terms = terms
+        return True
+
+    def grow(self, offer: Offer, now: datetime) -> bool:
+        """By one coupon."""
+        if offer.is_over(now):
+            return False
+        if offer.coupons_max is not None:
+            offer.coupons_max += 1
+        if offer.budget is not None:
+            offer.budget += offer.terms.largest * offer.terms.uses
+        return True
 
     def pause(self, offer: Offer, now: datetime) -> bool:
         if offer.is_over(now):
@@ -228,9 +259,29 @@ class Model:
         for offer in named:
             if offer.name not in decided:
                 outcome = self._decide(post, offer, rank=len(decided), now=now)
+                if outcome == "not_linked":
+                    self.not_linked[post.root, offer.name] = post, len(decided)
                 decided[offer.name] = outcome
                 outcomes.append(outcome)
         return tuple(outcomes) or ("duplicate",)
+
+    def link(self, member: str, card: str, now: datetime) -> None:
+        self.members.add(member)
+        self.cards[card] = member
+        self.linked[member] = now
+
+    def look_back(self, now: datetime) -> None:
+        """What those who have linked posted in the seven days before is decided again."""
+        again = [
+            (post, rank, name)
+            for (_, name), (post, rank) in self.not_linked.items()
+            if post.author in self.linked and post.at >= self.linked[post.author] - 7 * DAY
+        ]
+        for post, rank, name in sorted(again, key=lambda one: (one[0].at, one[1])):
+            outcome = self._decide(post, self.offers[name], rank=rank, now=now)
+            self.decided[post.root][name] = outcome
+            del self.not_linked[post.root, name]
+        self.linked.clear()
 
     def _named(self, name: str, at: datetime) -> Offer | None:
         offer = self.offers[name]
@@ -453,25 +504,29 @@ class Model:
 
     # what is paid out
 
+    def adjust(self, adjustment: Adjustment) -> None:
+        """Money outside the rules; asked for again it is the first one."""
+        self.adjustments.setdefault(adjustment.ref, adjustment)
+
     def make_batch(self) -> int:
         """How many lines: none makes no batch."""
         lines = [
-            Line(purchase, purchase.owed - purchase.credited)
-            for purchase in self.purchases.values()
-            if purchase.owed != purchase.credited
+            Line(cause, cause.owed - cause.credited)
+            for cause in (*self.purchases.values(), *self.adjustments.values())
+            if cause.owed != cause.credited
         ]
         for line in lines:
-            line.purchase.credited += line.amount
+            line.cause.credited += line.amount
         if lines:
             self.batches.append(lines)
         return len(lines)
 
     def acknowledge(self, number: int, failed: set[str]) -> None:
-        """`failed` are refs of purchases."""
+        """`failed` are refs of purchases and adjustments."""
         for line in self.batches[number]:
-            line.state = "failed" if line.purchase.ref in failed else "acknowledged"
+            line.state = "failed" if line.cause.ref in failed else "acknowledged"
             if line.state == "failed":
-                line.purchase.credited -= line.amount
+                line.cause.credited -= line.amount
 
     # what it adds up to
 
@@ -481,15 +536,22 @@ class Model:
     def used(self, coupon: Coupon) -> int:
         return sum(purchase.holds_use for purchase in self._of(coupon))
 
-    def owed(self, currency: str) -> int:
+    def rewarded(self, currency: str) -> int:
         return sum(p.owed for p in self.purchases.values() if p.currency == currency)
+
+    def adjusted(self, currency: str, funded_by: str) -> int:
+        return sum(
+            one.owed
+            for one in self.adjustments.values()
+            if (one.currency, one.funded_by) == (currency, funded_by)
+        )
 
     def paid(self, currency: str) -> int:
         return sum(
             line.amount
             for batch in self.batches
             for line in batch
-            if line.state == "acknowledged" and line.purchase.currency == currency
+            if line.state == "acknowledged" and line.cause.currency == currency
         )
 
 

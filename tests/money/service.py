@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Coroutine
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from sqlalchemy import text
@@ -11,21 +11,24 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.cli.jobs import run_job
 from app.config import Settings
-from app.errors import Conflict
+from app.errors import Conflict, Invalid
 from app.insight.verify import verify
 from app.kit.db import Sessions
+from app.ledger import adjustments
 from app.ledger import service as ledger
 from app.members import service as members
 from app.members.schemas import CardIn, MemberLine
 from app.networks.post import Post as NetworkPost
 from app.offers import service as offers
-from app.offers.schemas import OfferIn
+from app.offers.changing import change
+from app.offers.schemas import OfferChange, OfferIn
 from app.partners import service as partners
 from app.partners.schemas import MerchantLine
+from app.posts import lookback
 from app.posts.enrol import Enroller
 from app.redemptions.service import record_committed
 from app.redemptions.transactions import Transaction
-from tests.money.model import Answer, Event, Offer, Post, Shop
+from tests.money.model import Adjustment, Answer, Event, Offer, Post, Shop, Terms
 from tests.programme import OPERATOR
 
 Found = TypeVar("Found")
@@ -54,6 +57,7 @@ class Service:
     def __init__(self, runner: asyncio.Runner, sessions: Sessions, settings: Settings) -> None:
         self._runner = runner
         self._sessions = sessions
+        self._settings = settings
         self._enroller = Enroller(sessions, settings)
         self._offer_ids: dict[str, UUID] = {}
         self._members: dict[str, UUID] = {}
@@ -121,14 +125,6 @@ class Service:
     # what may happen
 
     def publish(self, offer: Offer, now: datetime) -> None:
-        terms = offer.terms
-        if terms.fixed is not None:
-            reward: dict[str, Any] = {"fixed_minor": terms.fixed}
-        else:
-            reward = {"basis_points": terms.basis_points, "max_minor": terms.most}
-        places = terms.shops and [
-            {"acquirer_id": "ACQ", "acceptor_id": shop} for shop in sorted(terms.shops)
-        ]
         given = OfferIn.model_validate(
             {
                 "offer_ref": offer.name,
@@ -137,17 +133,10 @@ class Service:
                 "starts_at": offer.starts.isoformat(),
                 "ends_at": offer.ends.isoformat(),
                 "time_zone": "UTC",
-                "currency": terms.currency,
-                "reward": reward,
-                "min_spend_minor": terms.min_spend,
-                "channel": terms.channel,
-                "acceptors": places,
+                "currency": offer.terms.currency,
                 "coupons_max": offer.coupons_max,
                 "budget_minor": offer.budget,
-                "coupon_valid_days": terms.valid_days,
-                "redemptions_per_coupon": terms.uses,
-                "audience": terms.customers and {"customers": [terms.customers]},
-                "refund_policy": "burn" if terms.burns else "restore",
+                **_fields(offer.terms),
             }
         )
 
@@ -160,6 +149,23 @@ class Service:
             return made.id
 
         self._offer_ids[offer.name] = self._in_transaction(step)
+
+    def revise(self, offer: Offer, terms: Terms, now: datetime) -> bool:
+        return self._change(offer, _fields(terms), now)
+
+    def grow(self, offer: Offer, now: datetime) -> bool:
+        """To the caps that it has in the model."""
+        caps = {"coupons_max": offer.coupons_max, "budget_minor": offer.budget}
+        return self._change(offer, caps, now)
+
+    def _change(self, offer: Offer, fields: dict[str, Any], now: datetime) -> bool:
+        changes = OfferChange.model_validate(fields)
+        return self._is_allowed(
+            lambda session, offer_id: change(
+                session, offer_id=offer_id, changes=changes, by=OPERATOR, now=now
+            ),
+            offer,
+        )
 
     def pause(self, offer: Offer, now: datetime) -> bool:
         return self._is_allowed(
@@ -183,11 +189,11 @@ class Service:
             offer,
         )
 
-    def _is_allowed(self, change: Any, offer: Offer) -> bool:
+    def _is_allowed(self, step: Any, offer: Offer) -> bool:
         offer_id = self._offer_ids[offer.name]
         try:
-            self._in_transaction(lambda session: change(session, offer_id))
-        except Conflict:
+            self._in_transaction(lambda session: step(session, offer_id))
+        except (Conflict, Invalid):
             return False
         return True
 
@@ -247,6 +253,25 @@ class Service:
     def run_job(self, name: str, now: datetime) -> int:
         return self._run(run_job(self._sessions, name, now=now))
 
+    def look_back(self, now: datetime) -> None:
+        self._run(lookback.look_back(self._sessions, self._settings, now=now))
+
+    def adjust(self, adjustment: Adjustment, partner: str, now: datetime) -> None:
+        async def step(session: AsyncSession) -> None:
+            payer = await partners.ensure_partner(session, ref=partner)
+            given = adjustments.NewAdjustment(
+                ref=adjustment.ref,
+                member_id=self._members[adjustment.member],
+                amount_minor=adjustment.owed,
+                currency=adjustment.currency,
+                funded_by=cast("adjustments.FundedBy", adjustment.funded_by),
+                reason="kindness",
+                partner_id=payer.id if adjustment.funded_by == "partner" else None,
+            )
+            await adjustments.adjust(session, given=given, operator="test", now=now)
+
+        self._in_transaction(step)
+
     def make_batch(self, now: datetime) -> int:
         made = self._in_transaction(lambda session: ledger.create_batch(session, now=now))
         if made is None:
@@ -260,9 +285,11 @@ class Service:
         async def step(session: AsyncSession) -> None:
             lines = await session.execute(
                 text(
-                    "SELECT l.id FROM credit_lines l JOIN redemptions r ON r.id = l.redemption_id "
-                    "JOIN purchases p ON p.id = r.purchase_id "
-                    "WHERE l.batch_id = :batch_id AND p.ref = ANY(:failed)"
+                    "SELECT l.id FROM credit_lines l "
+                    "LEFT JOIN redemptions r ON r.id = l.redemption_id "
+                    "LEFT JOIN purchases p ON p.id = r.purchase_id "
+                    "LEFT JOIN adjustments a ON a.id = l.adjustment_id "
+                    "WHERE l.batch_id = :batch_id AND coalesce(p.ref, a.ref) = ANY(:failed)"
                 ),
                 {"batch_id": batch_id, "failed": list(failed)},
             )
@@ -294,6 +321,25 @@ class Service:
     def disagreements(self) -> list[str]:
         found = self._in_transaction(verify)
         return [f"{finding.name}: {finding.examples}" for finding in found if finding.wrong]
+
+
+def _fields(terms: Terms) -> dict[str, Any]:
+    """As a partner writes them."""
+    if terms.fixed is not None:
+        reward: dict[str, Any] = {"fixed_minor": terms.fixed}
+    else:
+        reward = {"basis_points": terms.basis_points, "max_minor": terms.most}
+    return {
+        "reward": reward,
+        "min_spend_minor": terms.min_spend,
+        "channel": terms.channel,
+        "acceptors": terms.shops
+        and [{"acquirer_id": "ACQ", "acceptor_id": shop} for shop in sorted(terms.shops)],
+        "coupon_valid_days": terms.valid_days,
+        "redemptions_per_coupon": terms.uses,
+        "audience": terms.customers and {"customers": [terms.customers]},
+        "refund_policy": "burn" if terms.burns else "restore",
+    }
 
 
 def account(member: str) -> str:
