@@ -84,7 +84,7 @@ class TestAnAuthorWhoLinks:
         )
         assert (posted_at, loaded_at, reserved) == (post.posted_at, NOW, 500)
         async with sessions() as session:
-            ((coupon, offer),) = await offers.wallet(session, member_id=member_id)
+            ((coupon, offer, _),) = await offers.wallet(session, member_id=member_id)
         assert (coupon.post_id, offer.id) == (post.id, offer_id)
         assert await rows(
             sessions, "SELECT kind, locale, state, post_id FROM replies ORDER BY kind"
@@ -299,7 +299,7 @@ class TestTheRules:
         offer_id = await make_offer(sessions, "Tea")
         await enrol(sessions, settings, make_post("77", "tea"))
         async with sessions.begin() as session:
-            await offers.pause(session, offer_id=offer_id, by=OPERATOR)
+            await offers.pause(session, offer_id=offer_id, by=OPERATOR, now=NOW)
         await link(sessions, "77")
         await look(sessions, settings)
         assert set((await outcomes(sessions)).values()) == {"paused"}
@@ -323,7 +323,7 @@ class TestTheRules:
         for tag in ("Tea", "Cake"):
             await make_offer(sessions, tag)
         async with sessions.begin() as session:
-            await offers.pause(session, offer_id=soup, by=OPERATOR)
+            await offers.pause(session, offer_id=soup, by=OPERATOR, now=NOW)
         post = make_post("77", "soup", "tea", "cake")
         before = ("paused", "not_linked", "too_many_offers")
         assert await enrol(sessions, settings, post) == [before]
