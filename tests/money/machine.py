@@ -15,19 +15,9 @@ from hypothesis.stateful import (
     rule,
 )
 
-from tests.money.model import (
-    DAY,
-    Adjustment,
-    Event,
-    Kind,
-    Model,
-    Offer,
-    Post,
-    Purchase,
-    Shop,
-    Terms,
-)
+from tests.money.model import Model
 from tests.money.service import Service
+from tests.money.things import DAY, Adjustment, Event, Kind, Offer, Post, Purchase, Shop, Terms
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MANY = 8  # what ends things comes when there is something to end

@@ -28,7 +28,7 @@ from app.posts import lookback
 from app.posts.enrol import Enroller
 from app.redemptions.service import record_committed
 from app.redemptions.transactions import Transaction
-from tests.money.model import Adjustment, Answer, Event, Offer, Post, Shop, Terms
+from tests.money.things import Adjustment, Answer, Event, Offer, Post, Shop, Terms
 from tests.programme import OPERATOR
 
 Found = TypeVar("Found")
