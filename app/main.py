@@ -133,6 +133,12 @@ def _describe(found: dict[str, Any]) -> dict[str, str]:
     source, *path = found["loc"]
     if found["type"] == "json_invalid":  # its place is an offset, no member of the document
         return {"in": source, "pointer": "", "detail": f"not JSON: {found['ctx']['error']}"}
+    if found["type"] == "model_attributes_type" and not path:
+        return {
+            "in": source,
+            "pointer": "",
+            "detail": "not a JSON object sent as one: is Content-Type application/json?",
+        }
     return {
         "in": source,
         "pointer": "".join("/" + _pointer_part(part) for part in path),

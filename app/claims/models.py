@@ -23,6 +23,14 @@ class Claim(Base):
         ),
         CheckConstraint("(state = 'accepted') = (adjustment_id IS NOT NULL)", name="accepted"),
         Index("ix_claims_member_id", "member_id"),
+        # a missing purchase is missing once
+        Index(
+            "uq_claims_transaction",
+            "member_id",
+            "transaction_id",
+            unique=True,
+            postgresql_where=text("state <> 'refused'"),
+        ),
         Index("ix_claims_open", "id", postgresql_where=text("state = 'open'")),
     )
 

@@ -13,17 +13,14 @@ from app.kit.pagination import Paging
 
 
 async def insert_claim(session: AsyncSession, values: dict[str, Any]) -> Claim | None:
-    """None when the ref is taken."""
+    """None when the ref is taken, or the member has claimed this transaction before."""
     return await session.scalar(
-        postgresql.insert(Claim)
-        .values(values)
-        .on_conflict_do_nothing(index_elements=["ref"])
-        .returning(Claim)
+        postgresql.insert(Claim).values(values).on_conflict_do_nothing().returning(Claim)
     )
 
 
-async def claim_by_ref(session: AsyncSession, ref: str) -> Claim:
-    return (await session.scalars(select(Claim).where(Claim.ref == ref))).one()
+async def claim_by_ref(session: AsyncSession, ref: str) -> Claim | None:
+    return await session.scalar(select(Claim).where(Claim.ref == ref))
 
 
 async def claim_by_id(session: AsyncSession, claim_id: UUID) -> Claim | None:

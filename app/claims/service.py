@@ -45,13 +45,17 @@ async def make(
     a ref or an id.
 
     Raises NotFound for a member or a partner that is not there, Conflict when the ref names another
-    claim.
+    claim, or another claim that was not refused names the transaction.
     """
     await members.get_member(session, member_id=given.member_id)
     values = {**given._asdict(), "partner_id": await _partner_id(session, partner)}
     claim = await queries.insert_claim(session, {**values, "created_at": now})
     if claim is None:
         known = await queries.claim_by_ref(session, given.ref)
+        if known is None:
+            raise Conflict(
+                "the member has claimed this transaction already", code="transaction_claimed"
+            )
         if any(getattr(known, name) != value for name, value in values.items()):
             raise Conflict(
                 f"ref {given.ref!r} names a claim with other contents", code="claim_exists"
@@ -104,11 +108,14 @@ async def accept(
     """Gives the member an amount in the claim's currency, by one adjustment whose ref is `claim:`
     and the claim's id. `partner` is whom it concerns, by ref or id: if not given, the claim's own.
 
-    Raises NotFound; Conflict when the claim was decided otherwise; and what `adjust` raises.
+    Raises NotFound; Conflict when the claim was decided otherwise, or its purchase earns by the
+    rules; and what `adjust` raises.
     """
     claim = await _lock(session, claim_id)
     if claim.state == "refused":
         raise _decided(claim)
+    if claim.state == "open":
+        await _check_not_rewarded(session, claim)
     given = NewAdjustment(
         ref=f"claim:{claim.id}",
         member_id=claim.member_id,
@@ -129,6 +136,16 @@ async def accept(
         claim.adjustment_id = adjustment.id
         await _decide(session, claim, reason=reason, actor=actor, now=now)
     return claim
+
+
+async def _check_not_rewarded(session: AsyncSession, claim: Claim) -> None:
+    """It would be paid twice. Who means to give more makes an adjustment."""
+    told = await explanation(session, claim=claim, locale="en")
+    if told is not None and told.state in ("pending", "earned"):
+        raise Conflict(
+            f"this purchase is {told.state} already: refuse the claim, or make an adjustment",
+            code="purchase_rewarded",
+        )
 
 
 async def refuse(

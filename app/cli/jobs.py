@@ -70,6 +70,8 @@ async def run(sessions: Sessions, settings: Settings, stop: asyncio.Event) -> No
                 await run_job(sessions, name, now=clock.now())
             except (Unavailable, *DATABASE_ERRORS) as error:
                 log.warning("job_waits", job=name, error=type(error).__name__)
+            except Exception:  # one that fails must not end the others of this process
+                log.exception("job_failed", job=name)
         try:
             async with asyncio.timeout(ROUND_SECONDS):
                 await stop.wait()

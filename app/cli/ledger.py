@@ -128,8 +128,8 @@ def invoice(
 ) -> None:
     """Show what each partner owes for a month: rewards, less those taken back, and adjustments.
 
-    It is read from the ledger's transfers: a month that is over does not change, and all months
-    together are the balance of what partners owe.
+    It is read from the ledger's transfers: an hour after the month is over it is final, and all
+    months together are the balance of what partners owe.
 
     Example: tagback ledger invoice --month 2026-07
 
@@ -149,7 +149,8 @@ def invoice(
             figure.rjust(width) for figure, width in zip(figures, widths[1:], strict=True)
         )
         print(f"{name.ljust(widths[0])}  {shown}")
-    print(f"{wanted}: {len(rows)} invoices")
+    final = "" if Month.parse(wanted).is_final(now()) else ", not final yet"
+    print(f"{wanted}: {len(rows)} invoice{'' if len(rows) == 1 else 's'}{final}")
 
 
 async def _invoices(month: str, partner: str | None) -> list[InvoiceOut]:
@@ -159,7 +160,8 @@ async def _invoices(month: str, partner: str | None) -> list[InvoiceOut]:
         if partner is not None:
             whose = (await partners.find_partner(session, ref_or_id=partner)).id
         rows = await invoices.invoices(session, month=wanted, partner_id=whose)
-        return [InvoiceOut.of(row, month=month) for row in rows]
+        is_final = wanted.is_final(now())
+        return [InvoiceOut.of(row, month=month, is_final=is_final) for row in rows]
 
 
 def _invoice_line(row: InvoiceOut) -> tuple[str, ...]:

@@ -58,7 +58,7 @@ async def get_performance(
 @router.get("/redemptions")
 async def list_redemptions(
     session: TenantSession,
-    _: Analyst,
+    principal: Analyst,
     paging: PagingDep,
     state: Literal["pending", "earned", "returned", "rejected"] | None = None,
 ) -> Page[RedemptionOut]:
@@ -68,7 +68,13 @@ async def list_redemptions(
     rows = await queries.page_of_sales(
         session, after=paging.after, limit=paging.limit + 1, state=state
     )
-    return make_page(rows, paging, show=RedemptionOut.of, row_id=lambda row: row[0].redemption_id)
+    for_partner = principal.partner_id is not None
+    return make_page(
+        rows,
+        paging,
+        show=lambda row: RedemptionOut.of(row, for_partner=for_partner),
+        row_id=lambda row: row[0].redemption_id,
+    )
 
 
 @router.get("/explain/posts/{post_id}")

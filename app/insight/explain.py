@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.insight import queries, sentences
-from app.insight.sentences import DECIDED_AGAIN, POST_REJECTED, POST_UNKNOWN
+from app.insight.sentences import DECIDED_AGAIN, LINKED_TOO_LATE, POST_REJECTED, POST_UNKNOWN
 from app.kit import money
 from app.offers import service as offers
 from app.offers.terms import Terms
@@ -35,7 +35,7 @@ _LOOKED_AT: Mapping[str, tuple[str, ...]] = {
     "ended": ("posted_at", "ends_at"),
     "paused": ("state",),
     "outside_hours": ("posted_at", "time_zone", "days", "hours"),
-    "not_linked": ("linked", "not_linked_at"),
+    "not_linked": ("linked", "not_linked_at", "given_up_at"),
     "card_inactive": (),
     "already_loaded": (),
     "not_eligible": ("customer", "country", "locale"),
@@ -91,6 +91,8 @@ def _explain(post: Any, row: Any, terms: Terms, *, locale: str) -> dict[str, Any
     tried = OUTCOMES[: OUTCOMES.index(row.outcome) + 1]
     told = sentence(row.outcome, facts=facts_of(terms, valid_until=row.valid_until), locale=locale)
     not_linked_at = row.seen.get("not_linked_at")
+    if row.seen.get("given_up_at"):
+        told = LINKED_TOO_LATE[locale].format(title=terms.title)
     return {
         "offer": terms.title,
         "offer_id": row.offer_id,

@@ -42,7 +42,9 @@ class PerformanceOut(BaseModel):
 
 
 class RedemptionOut(BaseModel):
-    """Amounts in minor units of `currency`; `spend_minor` is what was bought and kept."""
+    """Amounts in minor units of `currency`; `spend_minor` is what was bought and kept. A partner
+    is not told `minutes_from_post`: with the time of the purchase it would tell whose post it was.
+    """
 
     id: UUID
     state: str
@@ -55,15 +57,16 @@ class RedemptionOut(BaseModel):
     customer_kind: str
     country: str
     purchased_at: datetime
-    minutes_from_post: int
+    minutes_from_post: int | None
     currency: str
     spend_minor: int
     reward_minor: int
     refunded_minor: int
 
     @classmethod
-    def of(cls, row: tuple[Sale, str, str]) -> Self:
+    def of(cls, row: tuple[Sale, str, str], *, for_partner: bool) -> Self:
         sale, offer, partner = row
+        minutes = int((sale.purchased_at - sale.posted_at).total_seconds() // 60)
         return cls(
             id=sale.redemption_id,
             state=sale.state,
@@ -76,7 +79,7 @@ class RedemptionOut(BaseModel):
             customer_kind=sale.customer_kind,
             country=sale.country,
             purchased_at=sale.purchased_at,
-            minutes_from_post=int((sale.purchased_at - sale.posted_at).total_seconds() // 60),
+            minutes_from_post=None if for_partner else minutes,
             currency=sale.currency,
             spend_minor=sale.spend_minor,
             reward_minor=sale.reward_minor,

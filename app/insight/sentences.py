@@ -12,6 +12,12 @@ POST_REJECTED: Mapping[str, str] = {
     "en": "The post could not be stored: {reason}.",
     "fr": "Le post n'a pas pu être enregistré : {reason}.",
 }
+LINKED_TOO_LATE: Mapping[str, str] = {
+    "en": "When you linked your account, the last day of a coupon of “{title}” from this post had "
+    "passed.",
+    "fr": "Quand vous avez lié votre compte, le dernier jour d'un coupon de « {title} » tiré de ce "
+    "post était passé.",
+}
 DECIDED_AGAIN: Mapping[str, str] = {
     "en": "Your account was not linked when you posted; once it was, the post was looked at again.",
     "fr": "Votre compte n'était pas lié au moment du post ; une fois lié, le post a été réexaminé.",

@@ -16,6 +16,7 @@ from app.kit.cards import looks_like_card_number
 from app.kit.money import is_currency
 
 _YEARS = (2000, 2101)
+_INTEGER = re.compile(r"-?\d+")
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d")
 
 
@@ -76,3 +77,15 @@ def explain(error: ValidationError) -> str:
 
 def _dotted(place: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in place)
+
+
+def _in_minor_units(value: object) -> object:
+    """5.00 means 500 to whoever writes it: as an integer it would be 5."""
+    if isinstance(value, bool | float) or (
+        isinstance(value, str) and not _INTEGER.fullmatch(value.strip())
+    ):
+        raise ValueError("an integer in minor units, such as 500 for 5.00")
+    return value
+
+
+InMinorUnits = BeforeValidator(_in_minor_units, json_schema_input_type=int)

@@ -98,14 +98,15 @@ async def list_adjustments(
 async def list_invoices(
     session: SessionDep,
     principal: Payer,
+    now: NowDep,
     month: Annotated[str, Query(description="of UTC, as in 2026-07")],
 ) -> Page[InvoiceOut]:
-    """What each partner owes for a month, by currency, on one page; a partner is shown his own. A
-    month that is over does not change; the present one is as it stands.
+    """What each partner owes for a month, by currency, on one page; a partner is shown his own.
+    `is_final` an hour after the month is over: from then on it does not change.
     """
     # A partner's role may not read transfers, which are of members. So the service reads them, for
     # the partner whose key it is: nothing in the request says whose.
-    rows = await invoices.invoices(
-        session, month=Month.parse(month), partner_id=principal.partner_id
-    )
-    return Page(items=[InvoiceOut.of(row, month=month) for row in rows], next_cursor=None)
+    wanted = Month.parse(month)
+    rows = await invoices.invoices(session, month=wanted, partner_id=principal.partner_id)
+    items = [InvoiceOut.of(row, month=month, is_final=wanted.is_final(now)) for row in rows]
+    return Page(items=items, next_cursor=None)

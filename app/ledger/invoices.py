@@ -1,9 +1,9 @@
 """What each partner owes for a month: a reading of the transfers, so it agrees with the ledger to
-the cent, and that of a month that is over never changes.
+the cent. Once it is final it never changes.
 """
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Self
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from app.errors import Invalid
 from app.ledger import queries
 from app.ledger.queries import InvoiceRow
 
+FINAL_AFTER = timedelta(hours=1)
 _MONTH = re.compile(r"(20\d\d)-(0[1-9]|1[0-2])")
 
 
@@ -33,6 +34,10 @@ class Month(NamedTuple):
     @property
     def starts_at(self) -> datetime:
         return datetime(self.year, self.number, 1, tzinfo=UTC)
+
+    def is_final(self, now: datetime) -> bool:
+        """Whether all that began in it has been written, however often it had to be tried."""
+        return now >= self.ends_at + FINAL_AFTER
 
     @property
     def ends_at(self) -> datetime:

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from app.kit.fields import Currency, Ref, ShortText
+from app.kit.fields import Currency, InMinorUnits, Ref, ShortText
 from app.ledger.adjustments import FundedBy
 from app.ledger.models import Adjustment, CreditLine
 from app.ledger.queries import BatchRow, InvoiceRow
@@ -95,7 +95,9 @@ class AdjustmentIn(BaseModel):
         default=None, description="who pays, or whom it concerns; a redemption's is known"
     )
     redemption_id: UUID | None = None
-    amount_minor: Annotated[int, Field(ge=-AMOUNT_MAX, le=AMOUNT_MAX), AfterValidator(_not_zero)]
+    amount_minor: Annotated[
+        int, InMinorUnits, Field(ge=-AMOUNT_MAX, le=AMOUNT_MAX), AfterValidator(_not_zero)
+    ]
     currency: Currency
     funded_by: FundedBy
     reason: ShortText
@@ -127,9 +129,11 @@ class AdjustmentOut(BaseModel):
 class InvoiceOut(BaseModel):
     """What a partner owes for a month, in minor units of `currency`: `payable_minor` is rewards,
     less those taken back, and adjustments. `redemptions` counts those that any of it is about.
+    Once it `is_final`, it does not change.
     """
 
     month: str
+    is_final: bool
     partner_id: UUID
     partner: str
     currency: str
@@ -140,9 +144,10 @@ class InvoiceOut(BaseModel):
     redemptions: int
 
     @classmethod
-    def of(cls, row: InvoiceRow, *, month: str) -> Self:
+    def of(cls, row: InvoiceRow, *, month: str, is_final: bool) -> Self:
         return cls(
             month=month,
+            is_final=is_final,
             partner_id=row.partner_id,
             partner=row.partner_ref,
             currency=row.currency,

@@ -44,7 +44,7 @@ async def change(
     cover, PreconditionFailed when the offer is no longer as `if_match` has it.
     """
     shown = offer, version, counter = await service.lock(session, offer_id)
-    if if_match not in (None, "*", service.etag(shown)):
+    if if_match is not None and if_match.removeprefix("W/") not in ("*", service.etag(shown)):
         raise PreconditionFailed("the offer has changed: read it again")
     _check_state(offer, by, now)
     after = _merge(shown, changes)
@@ -61,14 +61,20 @@ async def change(
         if not by.is_operator and (of_version or of_counter or of_offer.keys() - {"objective"}):
             await _check_credit(session, offer, after)
         if of_version:
-            of_offer["version"] = await _add_version(session, offer, after, acceptor_ids)
+            of_offer["version"] = _next_version(offer)
     elif of_version:
         await queries.update_version(session, offer_id, version.version, **of_version)
     changed = of_version | of_counter | of_offer
     before = {name: _value(shown, name) for name in changed}
     if of_counter:
         await queries.update_counter(session, offer_id, **of_counter)
+    # the offer before its version: whoever waits for a hashtag's window must not hold the
+    # catalogue's number, which a change of either raises
     await service.update(session, offer, **of_offer)
+    if "version" in of_offer:
+        await queries.insert_version(
+            session, offer.id, of_offer["version"], **version_columns(after, acceptor_ids)
+        )
     await service.record(session, offer, "offer.change", by, before=before, after=changed)
     return await service.get(session, offer_id=offer_id)
 
@@ -116,14 +122,10 @@ async def _check_credit(session: AsyncSession, offer: Offer, after: OfferIn) -> 
         raise Forbidden("the partner's credit limit does not cover this: ask the operator")
 
 
-async def _add_version(
-    session: AsyncSession, offer: Offer, after: OfferIn, acceptor_ids: list[UUID] | None
-) -> int:
+def _next_version(offer: Offer) -> int:
     if offer.version >= VERSIONS_MAX:
         raise Conflict(f"an offer has {VERSIONS_MAX:,} versions at most", code="too_many")
-    number = offer.version + 1
-    await queries.insert_version(session, offer.id, number, **version_columns(after, acceptor_ids))
-    return number
+    return offer.version + 1
 
 
 def _value(shown: Shown, column: str) -> Any:  # noqa: ANN401 - columns of many types

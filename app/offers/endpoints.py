@@ -37,10 +37,10 @@ async def create_offer(
 ) -> OfferOut:
     """A draft. The same `offer_ref` with the same terms again is answered 200 as it stands."""
     partner_id = principal.partner_id
-    if partner_id is None:
-        if offer.partner is None:
-            raise Invalid("an operator must name the partner")
+    if offer.partner is not None:  # a partner finds nobody but himself
         partner_id = (await partners.find_partner(session, ref_or_id=offer.partner)).id
+    if partner_id is None:
+        raise Invalid("an operator must name the partner")
     shown, is_new = await service.create(
         session, partner_id=partner_id, offer=offer, actor=principal.actor
     )

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Row, case, func, insert, select, text, update
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit import locks
@@ -207,10 +208,20 @@ async def follow_clock(
     return [(offer_id, before, after) for offer_id, before, after in found]
 
 
-async def find_by_ref(session: AsyncSession, *, partner_id: UUID, ref: str) -> Offer | None:
+async def insert_offer(session: AsyncSession, **values: Any) -> UUID | None:  # noqa: ANN401 - columns of many types
+    """A draft's id; None when the partner has one of this ref."""
+    return await session.scalar(
+        postgresql.insert(Offer)
+        .values(values)
+        .on_conflict_do_nothing(index_elements=["partner_id", "ref"])
+        .returning(Offer.id)
+    )
+
+
+async def find_by_ref(session: AsyncSession, *, partner_id: UUID, ref: str) -> Offer:
     return (
         await session.scalars(select(Offer).where(Offer.partner_id == partner_id, Offer.ref == ref))
-    ).one_or_none()
+    ).one()
 
 
 async def get(session: AsyncSession, offer_id: UUID) -> Offer | None:
@@ -288,22 +299,35 @@ async def update_offer(session: AsyncSession, offer_id: UUID, **values: Any) -> 
 
 
 async def committed_budget(session: AsyncSession, *, offer: Offer) -> int:
-    """What the partner's other published offers may cost in the offer's currency. Locks until the
-    transaction ends, so that two offers are not covered by the same credit.
+    """What the partner's other offers may yet cost in the offer's currency: the budgets of those
+    that are published, and of those that have ended what their coupons reserve beyond what they
+    have earned. Locks until the transaction ends, so that two offers are not covered by the same
+    credit.
     """
     await session.execute(
         text("SELECT pg_advisory_xact_lock(:key, hashtext(:partner))"),
         {"key": locks.CREDIT_LIMIT, "partner": str(offer.partner_id)},
     )
+    # the rollup of sales, since a partner's own role may read it and no coupon; what it does not
+    # know yet is still counted as reserved
     committed = await session.scalar(
-        select(func.coalesce(func.sum(OfferCounter.budget_minor), 0))
-        .join(Offer, Offer.id == OfferCounter.offer_id)
-        .where(
-            Offer.partner_id == offer.partner_id,
-            Offer.currency == offer.currency,
-            Offer.state.in_(("scheduled", "live", "paused")),
-            Offer.id != offer.id,
-        )
+        text(
+            """
+            SELECT coalesce(sum(CASE
+                WHEN o.state = 'ended' THEN greatest(c.reserved_minor - coalesce(s.earned, 0), 0)
+                ELSE c.budget_minor
+            END), 0)
+            FROM offers o
+            JOIN offer_counters c ON c.offer_id = o.id
+            LEFT JOIN (
+                SELECT offer_id, sum(reward_minor) AS earned FROM sales_days
+                WHERE partner_id = :partner_id GROUP BY offer_id
+            ) s ON s.offer_id = o.id
+            WHERE o.partner_id = :partner_id AND o.currency = :currency AND o.id <> :offer_id
+                AND o.state IN ('scheduled', 'live', 'paused', 'ended')
+            """
+        ),
+        {"partner_id": offer.partner_id, "currency": offer.currency, "offer_id": offer.id},
     )
     return int(committed or 0)
 

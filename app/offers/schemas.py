@@ -8,7 +8,6 @@ from zoneinfo import ZoneInfo
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     field_validator,
@@ -16,7 +15,7 @@ from pydantic import (
 )
 
 from app.kit import money
-from app.kit.fields import ExternalId, Instant, ShortText, is_no_card_number
+from app.kit.fields import ExternalId, InMinorUnits, Instant, ShortText, is_no_card_number
 from app.kit.hashtags import extract_hashtags
 from app.offers.terms import Channel, RefundPolicy, State
 from app.partners.schemas import PartnerRef
@@ -25,14 +24,6 @@ DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 AMOUNT_MAX = 10**12  # minor units; a bound on mistakes, far below what a column can hold
 
 
-def _in_minor_units(value: object) -> object:
-    """A cell of 5.00 means 500 to whoever wrote it: as an integer it would be 5."""
-    if isinstance(value, float) or (isinstance(value, str) and not value.strip().isdecimal()):
-        raise ValueError("an integer in minor units, such as 500 for 5.00")
-    return value
-
-
-InMinorUnits = BeforeValidator(_in_minor_units, json_schema_input_type=int)
 Amount = Annotated[int, InMinorUnits, Field(ge=1, le=AMOUNT_MAX)]
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 
@@ -177,7 +168,7 @@ class OfferChange(_MayBeLeftOut):
     time_zone: str | None = None
     currency: str | None = None
     reward: FixedReward | ShareReward | None = None
-    min_spend_minor: int | None = None
+    min_spend_minor: Annotated[int, InMinorUnits] | None = None
     channel: Channel | None = None
     redemptions_per_coupon: int | None = None
     refund_policy: RefundPolicy | None = None

@@ -40,34 +40,28 @@ async def create(
     Raises Conflict when the partner's `offer_ref` names other terms.
     """
     acceptor_ids = await own_acceptors(session, partner_id, offer)
-    known = await queries.find_by_ref(session, partner_id=partner_id, ref=offer.offer_ref)
-    if known is not None:
+    offer_id = await queries.insert_offer(
+        session, partner_id=partner_id, ref=offer.offer_ref, **offer_columns(offer)
+    )
+    if offer_id is None:
+        known = await queries.find_by_ref(session, partner_id=partner_id, ref=offer.offer_ref)
         shown = await get(session, offer_id=known.id)
         versions = await queries.versions(session, known.id)
         if not _is_the_same(shown, versions, offer, acceptor_ids):
             raise Conflict(f"offer_ref {offer.offer_ref!r} exists with other terms")
         return shown, False
-    row = Offer(
-        partner_id=partner_id,
-        ref=offer.offer_ref,
-        state="draft",
-        version=1,
-        **offer_columns(offer),
-    )
-    session.add(row)
-    await session.flush()
-    session.add(OfferVersion(offer_id=row.id, version=1, **version_columns(offer, acceptor_ids)))
-    session.add(OfferCounter(offer_id=row.id, **counter_columns(offer)))
+    session.add(OfferVersion(offer_id=offer_id, version=1, **version_columns(offer, acceptor_ids)))
+    session.add(OfferCounter(offer_id=offer_id, **counter_columns(offer)))
     await session.flush()
     await partners.audit(
         session,
         actor=actor,
         action="offer.create",
         subject_kind="offer",
-        subject_id=str(row.id),
+        subject_id=str(offer_id),
         after=offer.model_dump(mode="json", exclude_none=True),
     )
-    return await get(session, offer_id=row.id), True
+    return await get(session, offer_id=offer_id), True
 
 
 async def own_acceptors(
@@ -178,9 +172,14 @@ async def resume(session: AsyncSession, *, offer_id: UUID, by: Actor, now: datet
         return await get(session, offer_id=offer_id)
     if state != "paused":
         raise Conflict(f"an offer that is {state} cannot be resumed")
+    _check_pause(offer, by)
+    return await _publish(session, offer, "offer.resume", by, now)
+
+
+def _check_pause(offer: Offer, by: Actor) -> None:
+    """To end a paused offer lifts the pause for posts from before it."""
     if offer.paused_by == "operator" and not by.is_operator:
         raise Forbidden("the operator has paused this offer", code="paused_by_operator")
-    return await _publish(session, offer, "offer.resume", by, now)
 
 
 async def end(session: AsyncSession, *, offer_id: UUID, by: Actor, now: datetime) -> Shown:
@@ -191,6 +190,7 @@ async def end(session: AsyncSession, *, offer_id: UUID, by: Actor, now: datetime
     offer, _, _ = await lock(session, offer_id)
     if shown_state(offer, now) == "ended":
         return await get(session, offer_id=offer_id)
+    _check_pause(offer, by)
     since = offer.paused_at or now
     has_run = offer.published_at is not None and offer.starts_at < since
     return await _move(

@@ -9,7 +9,8 @@ The rules are those of a live post, tried on what is kept of this one, in the st
   not known.
 - `too_many_offers` sees the place in the text that was kept with the decision.
 - `not_started`, `ended` and `outside_hours` look at the time of the post. An offer that has ended
-  since still takes what was posted in its window, as it takes a post that is delivered late.
+  since still takes what was posted in its window, as it takes a post that is delivered late. But a
+  coupon whose last day has passed would take a place for nothing: then it stays `not_linked`.
 - `paused` looks at the offer now: a pause that was answered holds for every coupon after it.
 - `opted_out`, `card_inactive`, `already_loaded`, `not_eligible`, `too_frequent`, `sold_out` and
   `budget_spent` look at the member and the counters now. Nothing is kept free for who has not
@@ -17,7 +18,7 @@ The rules are those of a live post, tried on what is kept of this one, in the st
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -32,6 +33,7 @@ from app.members import service as members
 from app.members.service import LinkedAccount
 from app.networks.post import Post
 from app.offers import queries as offers
+from app.offers.terms import Terms, valid_until
 from app.posts import batch, queries
 from app.posts.decisions import Decision, decide
 from app.posts.matching import Naming
@@ -57,6 +59,9 @@ async def run(sessions: Sessions, settings: Settings, stop: asyncio.Event) -> No
             looked = await look_back(sessions, settings, now=clock.now())
         except DATABASE_ERRORS as error:
             log.warning("look_back_waits", error=type(error).__name__)
+            looked = 0
+        except Exception:  # it must not end the other work of this process
+            log.exception("look_back_failed")
             looked = 0
         if looked:
             continue
@@ -89,9 +94,9 @@ async def _look_back(sessions: Sessions, settings: Settings, now: datetime) -> i
         accounts = await members.to_look_back(session, now=now, most=ACCOUNTS_MAX)
         if not accounts:
             return 0
-        decisions = await _decide_again(session, accounts, settings=settings, now=now)
+        decisions, is_all = await _decide_again(session, accounts, settings=settings, now=now)
         looked = len(accounts)
-        if len(decisions) < settings.batch_posts_max:  # else there may be more of these accounts
+        if is_all:
             looked = await members.set_look_backs(
                 session,
                 network=accounts[0].network,
@@ -109,13 +114,13 @@ def _next_look(account: LinkedAccount, now: datetime) -> datetime | None:
 
 async def _decide_again(
     session: AsyncSession, accounts: Sequence[LinkedAccount], *, settings: Settings, now: datetime
-) -> list[Decision]:
-    """A batch at most; a batch that is full may not be all."""
+) -> tuple[list[Decision], bool]:
+    """A batch at most, and whether that was all of these accounts."""
     network = accounts[0].network
     since = {account.account_id: account.linked_at - LOOKS_BACK for account in accounts}
     offer_ids = await queries.offers_not_linked(session, network=network, since=since)
     if not offer_ids:
-        return []
+        return [], True
     counters = await offers.lock_counters(session, offer_ids)
     # read again under the locks: what another process has decided since is no longer among it
     found = await queries.not_linked(
@@ -125,23 +130,35 @@ async def _decide_again(
         offer_ids=offer_ids,
         most=settings.batch_posts_max,
     )
-    if not found:
-        return []
-    decisions = await _decide(session, network, found, counters, settings=settings, now=now)
-    await _write(session, network, decisions, settings=settings, now=now)
-    return decisions
+    terms = await offers.read_current(session, counters)
+    useful: list[NotLinked] = []
+    over: list[NotLinked] = []
+    for row in found:
+        last = valid_until(
+            terms[row.offer_id], row.posted_at, default_days=settings.default_coupon_valid_days
+        )
+        (useful if now < last else over).append(row)
+    if over:
+        await queries.give_up(session, network=network, rows=over, now=now)
+    decisions: list[Decision] = []
+    if useful:
+        decisions = await _decide(
+            session, network, useful, terms, counters, settings=settings, now=now
+        )
+        await _write(session, network, decisions, settings=settings, now=now)
+    return decisions, len(found) < settings.batch_posts_max
 
 
 async def _decide(
     session: AsyncSession,
     network: str,
     found: Sequence[NotLinked],
+    terms: Mapping[UUID, Terms],
     counters: dict[UUID, offers.Counter],
     *,
     settings: Settings,
     now: datetime,
 ) -> list[Decision]:
-    terms = await offers.read_current(session, counters)
     namings = [Naming(_post(network, row), (terms[row.offer_id],)) for row in found]
     facts = await batch.read_facts(
         session, namings, counters, decided=set(), settings=settings, now=now

@@ -28,6 +28,7 @@ _NOT_LINKED = """
         FROM decisions d JOIN posts p ON p.network = d.network AND p.post_id = d.post_id
         WHERE d.network = :network AND d.author_id = linked.account_id
             AND d.outcome = 'not_linked' AND p.posted_at >= linked.since
+            AND d.seen -> 'given_up_at' IS NULL
         OFFSET 0
     ) found
 """
@@ -242,6 +243,30 @@ async def not_linked(
         },
     )
     return [NotLinked(*row) for row in rows]
+
+
+async def give_up(
+    session: AsyncSession, *, network: str, rows: Sequence[NotLinked], now: datetime
+) -> None:
+    """They stay `not_linked` for good."""
+    await session.execute(
+        text(
+            """
+            UPDATE decisions d
+            SET seen = d.seen || jsonb_build_object('given_up_at', CAST(:now AS timestamptz))
+            FROM unnest(CAST(:root_id AS text[]), CAST(:offer_id AS uuid[]))
+                AS over (root_id, offer_id)
+            WHERE d.network = :network AND d.root_id = over.root_id
+                AND d.offer_id = over.offer_id AND d.outcome = 'not_linked'
+            """
+        ),
+        {
+            "network": network,
+            "now": now,
+            "root_id": [row.root_id for row in rows],
+            "offer_id": [row.offer_id for row in rows],
+        },
+    )
 
 
 async def decide_again(session: AsyncSession, decisions: Sequence[NewDecision]) -> None:

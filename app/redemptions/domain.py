@@ -311,9 +311,10 @@ def _settle(chosen: _Candidate, purchase: Purchase) -> Redemption:
 
 
 def _before_clearing(chosen: _Candidate, sums: Sums) -> _Outcome:
-    # a decline that came first was only a try that failed
+    # A decline that came first was only a try that failed. In the same second it came after: feeds
+    # tell whole seconds, and nobody tries again so fast.
     was_declined = sums.declined_at is not None and (
-        sums.authorised_at is None or sums.declined_at > sums.authorised_at
+        sums.authorised_at is None or sums.declined_at >= sums.authorised_at
     )
     # nothing authorised, as when a card is checked or a refund comes first, takes no use either
     if was_declined or sums.reversed_minor >= sums.authorised_minor:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.deps import NowDep, SessionsDep
+from app.kit import clock
 from app.kit.db import Sessions
 from app.kit.lines import Line
 from app.partners.auth import Principal, require
@@ -82,7 +83,7 @@ async def take_batch(
     async def answers() -> AsyncIterator[bytes]:
         yield first
         for part in parts[1:]:
-            yield await _take(sessions, part, now, counts, decisions)
+            yield await _take(sessions, part, clock.now(), counts, decisions)
         summary: dict[str, Any] = {"read": len(lines)}
         for status in ("applied", "ignored", "unmatched", "rejected"):
             summary[status] = counts[status]

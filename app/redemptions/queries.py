@@ -208,10 +208,14 @@ async def due_to_lapse(session: AsyncSession, *, now: datetime, most: int) -> li
     return [DuePurchase(*row) for row in found]
 
 
-# Nothing more is to come: used up or expired, and settled long enough.
+# Nothing more is to come: expired and settled long enough, or used up so long, where a refund would
+# not bring the use back.
 _CLOSABLE = """
     c.closed_at IS NULL
-    AND (c.valid_until <= :settled_before OR c.uses >= c.uses_max)
+    AND (c.valid_until <= :settled_before OR c.uses >= c.uses_max AND EXISTS (
+        SELECT FROM offer_versions v
+        WHERE v.offer_id = c.offer_id AND v.version = c.offer_version AND v.refund_policy = 'burn'
+    ))
     AND NOT EXISTS (
         SELECT FROM redemptions r WHERE r.coupon_id = c.id
             AND (r.state = 'pending'

@@ -32,7 +32,7 @@ _ENGLISH = {
     ),
     "not_linked": (
         "Nice find! “{title}” at {partner} can give you {reward}. Link your card to this account "
-        "once: our profile shows where. Then post again."
+        "once: our profile shows where. Within a week, it loads by itself."
     ),
     "card_inactive": (
         "Almost there! The card you linked is not active, so “{title}” at {partner} could not be "
@@ -98,7 +98,7 @@ _FRENCH = {
         ),
         "not_linked": (
             "Bien vu ! « {title} » chez {partner} peut vous offrir {reward}. Liez une fois votre "
-            "carte à ce compte : notre profil dit où. Puis publiez à nouveau."
+            "carte à ce compte : notre profil dit où. Sous une semaine, elle se charge seule."
         ),
         "card_inactive": (
             "Presque ! La carte que vous avez liée n'est pas active, et « {title} » chez {partner} "

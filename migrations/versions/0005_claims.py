@@ -42,6 +42,13 @@ def upgrade() -> None:
     ):
         op.create_check_constraint(op.f(f"ck_claims_{name}"), "claims", check)
     op.create_index("ix_claims_open", "claims", ["id"], unique=False, postgresql_where=STATE_OPEN)
+    op.create_index(
+        "uq_claims_transaction",
+        "claims",
+        ["member_id", "transaction_id"],
+        unique=True,
+        postgresql_where=sa.text("state <> 'refused'"),
+    )
 
 
 def downgrade() -> None:
@@ -50,6 +57,7 @@ def downgrade() -> None:
         "DO $$ BEGIN IF EXISTS (SELECT FROM claims) THEN "
         "RAISE EXCEPTION 'there are claims, and no place for them'; END IF; END $$"
     )
+    op.drop_index("uq_claims_transaction", table_name="claims")
     op.drop_index("ix_claims_open", table_name="claims", postgresql_where=STATE_OPEN)
     for name in ("amount", "currency", "decided", "accepted"):
         op.drop_constraint(op.f(f"ck_claims_{name}"), "claims", type_="check")

@@ -126,6 +126,16 @@ class TestAClaim:
         french = (await operator.get(path, params={"locale": "fr"})).json()
         assert "vous sont remboursés" in french["explanation"]["sentence"]
 
+    async def test_of_a_transaction_is_made_once_until_it_is_refused(
+        self, till: Till, operator: httpx.AsyncClient
+    ) -> None:
+        named = {"transaction_id": "t-404"}
+        first = await made(operator, till, **named)
+        again = await send(operator, till.member_id, ref="call-2", **named)
+        assert (again.status_code, again.json()["code"]) == (409, "transaction_claimed")
+        await operator.post(f"/v1/claims/{first}/refuse", json={"reason": "Not a shop of ours"})
+        assert (await send(operator, till.member_id, ref="call-3", **named)).status_code == 201
+
     async def test_is_told_nothing_of_another_members_purchase(
         self, till: Till, operator: httpx.AsyncClient
     ) -> None:
@@ -229,6 +239,21 @@ class TestADecision:
         ) == [("claim.make",), ("adjustment.make",), ("claim.accept",)]
         batch = (await operator.post("/v1/credit-batches")).json()
         assert batch["totals"] == [{"amount_minor": 300, "currency": "USD"}]
+
+    @pytest.mark.parametrize(
+        ("kind", "state"), [("authorization", "pending"), ("clearing", "earned")]
+    )
+    async def test_does_not_accept_what_the_rules_reward(
+        self, till: Till, operator: httpx.AsyncClient, kind: Any, state: str
+    ) -> None:
+        await till.coupon()
+        bought = make_transaction(kind, 4_000)
+        await till.take(bought)
+        claim = await made(operator, till, transaction_id=bought.id)
+        refused = await operator.post(f"/v1/claims/{claim}/accept", json=ACCEPTED)
+        assert (refused.status_code, refused.json()["code"]) == (409, "purchase_rewarded")
+        assert state in refused.json()["detail"]
+        assert await till.rows(ADJUSTMENTS) == []
 
     async def test_is_not_taken_back(self, till: Till, operator: httpx.AsyncClient) -> None:
         path = f"/v1/claims/{await made(operator, till)}"

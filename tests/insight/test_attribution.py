@@ -154,6 +154,8 @@ class TestOverHttp:
             headers = {"Authorization": f"Bearer {key}"}
             rows = await client.get("/v1/attribution?group_by=offer,day", headers=headers)
             sales = await client.get("/v1/redemptions?state=earned", headers=headers)
+            # with the time of the purchase it would tell whose post it was
+            assert {sale["minutes_from_post"] for sale in sales.json()["items"]} <= {None}
             seen[partner.ref] = (
                 [row["sales_minor"] for row in rows.json()["items"]],
                 sum(sale["spend_minor"] for sale in sales.json()["items"]),

@@ -145,6 +145,7 @@ class TestOverHttp:
         _, last = await self.ask(client, await make_key("operator"))
         assert last == {
             "month": "2026-04",
+            "is_final": True,
             "partner_id": str(rival),
             "partner": "rival",
             "currency": "USD",
@@ -198,3 +199,11 @@ class TestTheCommand:
         )
         (row,) = [json.loads(line) for line in ran.out.splitlines()]
         assert (row["partner"], row["payable_minor"]) == ("rival", 100)
+
+
+class TestAMonth:
+    def test_is_final_when_all_that_began_in_it_must_have_been_written(self) -> None:
+        over = datetime(2026, 4, 1, tzinfo=UTC)
+        assert not MARCH.is_final(over)
+        assert not MARCH.is_final(over + timedelta(minutes=59))
+        assert MARCH.is_final(over + timedelta(hours=1))

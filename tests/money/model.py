@@ -352,7 +352,8 @@ class Model:
         if coupon.valid_until <= settled:
             return True
         newest = max((p.touched for p in mine if p.touched is not None), default=settled)
-        return self.used(coupon) >= coupon.terms.uses and newest <= settled
+        is_used_up = coupon.terms.burns and self.used(coupon) >= coupon.terms.uses
+        return is_used_up and newest <= settled
 
     # what is paid out
 
@@ -410,7 +411,7 @@ class Model:
 def _why_dead(purchase: Purchase) -> str | None:
     """Of one that has not cleared."""
     authorised, declined = purchase.newest("authorization"), purchase.newest("decline")
-    is_declined = declined is not None and (authorised is None or declined > authorised)
+    is_declined = declined is not None and (authorised is None or declined >= authorised)
     if is_declined or purchase.total("reversal") >= purchase.total("authorization"):
         return "reversed"
     return "lapsed" if purchase.lapsed else None

@@ -44,6 +44,49 @@ class TestAnOffer:
         assert (await partner(f"/{small}/publish")).json()["state"] == "live"
         assert (await partner(f"/{large.json()['id']}/publish")).json()["state"] == "submitted"
 
+    async def test_is_not_covered_by_credit_that_coupons_of_an_ended_one_still_hold(
+        self, partner: Call, sessions: Sessions
+    ) -> None:
+        async with sessions.begin() as session:
+            await session.execute(
+                text("UPDATE partners SET credit_limit_minor = 70000, credit_currency = 'EUR'")
+            )
+        first = (await partner("", terms(budget_minor=70_000))).json()["id"]
+        assert (await partner(f"/{first}/publish")).json()["state"] == "live"
+        async with sessions.begin() as session:
+            await session.execute(text("UPDATE offer_counters SET reserved_minor = 700"))
+        assert (await partner(f"/{first}/end")).json()["state"] == "ended"
+        for number, (budget, state) in enumerate([(70_000, "submitted"), (69_300, "live")]):
+            ref = f"next-{number}"
+            made = await partner("", terms(offer_ref=ref, hashtag=ref.replace("-", ""),
+                                           budget_minor=budget))  # fmt: skip
+            published = await partner(f"/{made.json()['id']}/publish")
+            assert published.json()["state"] == state
+
+    async def test_made_by_many_at_once_is_made_once(self, partner: Call) -> None:
+        same = terms()
+        made = await asyncio.gather(*(partner("", same) for _ in range(8)))
+        assert sorted(answer.status_code for answer in made) == [200] * 7 + [201]
+        assert len({answer.json()["id"] for answer in made}) == 1
+
+    async def test_of_another_partner_is_not_made_with_this_ones_key(
+        self, partner: Call, sessions: Sessions
+    ) -> None:
+        async with sessions.begin() as session:
+            await partners.ensure_partner(session, ref="rival")
+        assert (await partner("", terms(partner="rival"))).status_code == 404
+
+    async def test_that_the_operator_paused_is_not_ended_by_its_partner(
+        self, partner: Call, operator: Call
+    ) -> None:
+        offer_id = (await partner("", terms())).json()["id"]
+        await partner(f"/{offer_id}/publish")
+        await operator(f"/{offer_id}/approve")
+        await operator(f"/{offer_id}/pause")
+        refused = await partner(f"/{offer_id}/end")
+        assert (refused.status_code, refused.json()["code"]) == (403, "paused_by_operator")
+        assert (await operator(f"/{offer_id}/end")).json()["state"] == "ended"
+
     async def test_counts_against_the_limit_with_the_partners_other_offers(
         self, partner: Call, operator: Call, sessions: Sessions
     ) -> None:

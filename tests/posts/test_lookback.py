@@ -15,6 +15,7 @@ from sqlalchemy import text
 
 from app.cli.roles import run_worker
 from app.config import Settings
+from app.insight import explain
 from app.insight.verify import verify
 from app.kit.db import Sessions
 from app.kit.lines import Line
@@ -68,6 +69,30 @@ async def count(sessions: Sessions, what: str) -> int:
 async def all_agrees(sessions: Sessions) -> bool:
     async with sessions() as session:
         return not any(finding.wrong for finding in await verify(session))
+
+
+class TestAPostWhoseCouponWouldBeOver:
+    async def test_takes_no_place_and_is_not_looked_at_again(
+        self, sessions: Sessions, settings: Settings
+    ) -> None:
+        await make_offer(sessions, "Tea", coupon_valid_days=0, coupons_max=1)
+        old = [
+            make_post("77", "tea", posted_at=NOW - timedelta(days=3, minutes=number))
+            for number in range(5)
+        ]
+        fresh = make_post("77", "tea")
+        await enrol(sessions, settings, *old, fresh)
+        await link(sessions, "77")
+        small = settings.model_copy(update={"batch_posts_max": 2})
+        while await lookback.look_back(sessions, small, now=NOW):
+            pass
+        told = await outcomes(sessions)
+        assert told == {fresh.id: "loaded", **{post.id: "not_linked" for post in old}}
+        assert await rows(sessions, "SELECT coupons_loaded FROM offer_counters") == [(1,)]
+        async with sessions() as session:
+            answer = await explain.explain_post(session, post_id=old[0].id)
+        assert answer["sentence"].startswith("When you linked your account, the last day")
+        assert await all_agrees(sessions)
 
 
 class TestAnAuthorWhoLinks:

@@ -132,8 +132,12 @@ class TestOnePurchaseOneCoupon:
         assert told_after(coupon, happened("decline", 4_000)) == ("rejected", "reversed", 0)
 
     def test_a_second_try_after_a_decline_is_pending(self):
-        events = happened("decline", 4_000), happened("authorization", 4_000)
-        assert told_after(make_coupon(), *events) == ("pending", None, 0)
+        again = happened("authorization", 4_000, after=timedelta(seconds=1))
+        assert told_after(make_coupon(), happened("decline", 4_000), again)[0] == "pending"
+
+    def test_a_decline_in_the_second_of_the_approval_came_after_it(self):
+        events = happened("authorization", 4_000), happened("decline", 4_000)
+        assert told_after(make_coupon(), *events) == ("rejected", "reversed", 0)
 
     def test_a_decline_after_the_approval_releases_the_use(self):
         shopping = Shopping(make_coupon())

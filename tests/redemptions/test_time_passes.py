@@ -98,11 +98,25 @@ class TestClose:
         assert await till.rows("SELECT reserved_minor, spent_minor FROM coupons") == [(400, 400)]
         assert await all_agrees(till)
 
-    async def test_of_one_that_is_used_up_does_not_wait_for_its_last_day(self, till: Till) -> None:
-        await till.coupon(posted_at=NOON)
+    async def test_of_one_that_is_used_up_for_good_does_not_wait_for_its_last_day(
+        self, till: Till
+    ) -> None:
+        await till.coupon(posted_at=NOON, refund_policy="burn")
         await till.take(make_transaction("clearing", 4_000), now=NOON)
         assert await close(till, NOON + timedelta(days=30, seconds=-1)) == 0
         assert await close(till, NOON + timedelta(days=30)) == 1
+
+    async def test_waits_for_the_last_day_where_a_refund_brings_the_use_back(
+        self, till: Till
+    ) -> None:
+        await till.coupon(posted_at=NOON)
+        await till.take(make_transaction("clearing", 4_000), now=NOON)
+        assert await close(till, CLOSING - timedelta(seconds=1)) == 0
+        await till.take(make_transaction("refund", 4_000), now=NOON + timedelta(days=29))
+        again = make_transaction("clearing", 4_000, "p-2", occurred_at=NOON + timedelta(days=29))
+        (answer,) = await till.take(again, now=NOON + timedelta(days=40))
+        assert told(answer) == ("applied", "earned", None, 400)
+        assert await close(till, CLOSING) == 1
 
     async def test_waits_while_a_purchase_is_open(self, till: Till) -> None:
         await till.coupon(posted_at=NOON)
