@@ -137,13 +137,20 @@ async def set_look_backs(
     return len(done.all())
 
 
-async def lock_members(session: AsyncSession, member_ids: Collection[UUID]) -> None:
+async def lock_members_of(
+    session: AsyncSession, *, network: str, account_ids: Sequence[str]
+) -> None:
     await session.execute(
         text(
-            "SELECT 1 FROM members WHERE id = ANY(CAST(:ids AS uuid[])) "
-            "ORDER BY id FOR NO KEY UPDATE"
+            """
+            SELECT 1 FROM members WHERE id IN (
+                SELECT member_id FROM accounts
+                WHERE network = :network AND account_id = ANY(CAST(:account_ids AS text[]))
+            )
+            ORDER BY id FOR NO KEY UPDATE
+            """
         ),
-        {"ids": list(member_ids)},
+        {"network": network, "account_ids": list(account_ids)},
     )
 
 
@@ -212,7 +219,9 @@ async def lock_colliding_enrolments(session: AsyncSession) -> None:
 
 
 async def members_locked(session: AsyncSession, refs: Sequence[str]) -> dict[str, MemberState]:
-    """Locked against other enrolments, not against coupons that refer to them."""
+    """Locked against other enrolments, not against coupons that refer to them; in the order of ids,
+    as the authors of posts are locked.
+    """
     found = await session.execute(
         select(
             Member.id,
@@ -223,7 +232,7 @@ async def members_locked(session: AsyncSession, refs: Sequence[str]) -> dict[str
             Member.opted_out_at,
         )
         .where(Member.ref == func.any(list(refs)))
-        .order_by(Member.ref)
+        .order_by(Member.id)
         .with_for_update(key_share=True)
     )
     return {row.ref: MemberState(*row) for row in found}

@@ -134,9 +134,13 @@ async def set_look_backs(
     return await queries.set_look_backs(session, network=network, at=at)
 
 
-async def lock_members(session: AsyncSession, *, member_ids: Collection[UUID]) -> None:
-    """Until the transaction ends, in the order of their ids; coupons may still refer to them."""
-    await queries.lock_members(session, member_ids)
+async def lock_members_of(
+    session: AsyncSession, *, network: str, account_ids: Sequence[str]
+) -> None:
+    """The members whose accounts these are, until the transaction ends and in the order of their
+    ids; coupons may still refer to them.
+    """
+    await queries.lock_members_of(session, network=network, account_ids=account_ids)
 
 
 async def find_former_holders(

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.config import Settings
 from app.kit.db import sqlstate
 from app.members import service as members
+from app.members.service import Author
 from app.networks.post import Post
 from app.offers import queries as offers
 from app.offers.terms import EVERYBODY
@@ -53,23 +54,32 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
+async def lock_authors(session: AsyncSession, posts: Sequence[Post]) -> dict[str, Author]:
+    """The authors who are linked, read once their members are locked: batches of other offers hold
+    no lock in common with this one, and may bring another post of the same member, or another
+    version of the same post; and who has said stop has said it. All posts are of one network.
+    """
+    network = posts[0].network
+    account_ids = list({post.author_id for post in posts})
+    await members.lock_members_of(session, network=network, account_ids=account_ids)
+    return await members.find_authors(session, network=network, account_ids=account_ids)
+
+
 async def read_facts(
     session: AsyncSession,
     namings: Sequence[Naming],
     counters: dict[UUID, offers.Counter],
     *,
+    authors: dict[str, Author],
     decided: set[tuple[str, UUID]],
     settings: Settings,
     now: datetime,
 ) -> Facts:
-    """All posts are of one network; `counters` are those of the offers named, locked. `decided`:
+    """`counters` are those of the offers named, locked; `authors` are locked too. `decided`:
     (root, offer) pairs that are not decided again.
     """
     posts = [naming.post for naming in namings]
     network = posts[0].network
-    authors = await members.find_authors(
-        session, network=network, account_ids=list({post.author_id for post in posts})
-    )
     member_ids = {author.member_id for author in authors.values()}
     held = await offers.coupons_of(session, member_ids=member_ids, offer_ids=counters)
     choosy = {
@@ -79,9 +89,6 @@ async def read_facts(
         if terms.audience != EVERYBODY and post.author_id in authors
     }
     summaries = await members.purchase_summaries(session, pairs=list(choosy)) if choosy else {}
-    if settings.coupons_per_member_max is not None or settings.author_posts_max is not None:
-        # batches of other offers hold no lock in common with this one
-        await members.lock_members(session, member_ids=member_ids)
     recent = {}
     if settings.coupons_per_member_max is not None:
         since = now - settings.coupons_per_member_window

@@ -1,8 +1,8 @@
 """From posts to coupons and queued replies: the one path for every source, a transaction a batch.
 
 The number of statements does not depend on the number of posts. The order is the lock order: the
-offers' counters first; what is decided on is read by later statements, which see every coupon that
-an earlier holder of the locks has committed.
+offers' counters first, then the authors' members; what is decided on is read by later statements,
+which see every coupon that an earlier holder of the locks has committed.
 """
 
 from collections import Counter
@@ -170,12 +170,19 @@ class Enroller:
     ) -> tuple[Facts, set[str]]:
         network = namings[0].post.network
         posts = [naming.post for naming in namings]
+        authors = await batch.lock_authors(session, posts)
         seen = await queries.seen_posts(session, network=network, ids={post.id for post in posts})
         decided = await queries.decided_offers(
             session, network=network, roots={post.root_id for post in posts}
         )
         facts = await batch.read_facts(
-            session, namings, counters, decided=decided, settings=self._settings, now=now
+            session,
+            namings,
+            counters,
+            authors=authors,
+            decided=decided,
+            settings=self._settings,
+            now=now,
         )
         return facts, seen
 

@@ -160,8 +160,15 @@ async def _decide(
     now: datetime,
 ) -> list[Decision]:
     namings = [Naming(_post(network, row), (terms[row.offer_id],)) for row in found]
+    authors = await batch.lock_authors(session, [naming.post for naming in namings])
     facts = await batch.read_facts(
-        session, namings, counters, decided=set(), settings=settings, now=now
+        session,
+        namings,
+        counters,
+        authors=authors,
+        decided=set(),
+        settings=settings,
+        now=now,
     )
     limits = batch.limits_of(settings)
     decisions = []

@@ -13,6 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.config import Settings
 from app.kit.db import Sessions
+from app.members import service as members
+from app.members.schemas import MemberLine
 from app.offers import service as offers
 from app.posts.enrol import Enroller
 from tests.programme import NOW, OPERATOR, make_members, make_offer, make_post
@@ -26,6 +28,17 @@ def enroller(sessions: Sessions, settings: Settings) -> Enroller:
 async def outcomes(enroller: Enroller, *posts: Any) -> list[tuple[str, ...]]:
     results = await enroller.enrol(posts, source="test", now=NOW)
     return [result.outcomes for result in results]
+
+
+def member_line(account_id: str) -> MemberLine:
+    return MemberLine.model_validate(
+        {
+            "member_ref": f"m-{account_id}",
+            "account": {"network": "x", "id": account_id},
+            "card": {"card_ref": f"c-{account_id}"},
+            "consented_at": "2026-01-01T00:00:00Z",
+        }
+    )
 
 
 async def rows(sessions: Sessions, query: str, **values: Any) -> list[Any]:
@@ -234,6 +247,47 @@ class TestTheFrequencyCap:
 
         found = Counter(await asyncio.gather(*map(post, tags)))
         assert found == {"loaded": 2, "too_frequent": 6}
+
+
+class TestAMemberWhoSaysStop:
+    async def test_while_his_post_waits_loads_nothing(
+        self, sessions: Sessions, settings: Settings
+    ) -> None:
+        await make_offer(sessions, "Tea")
+        (author,) = await make_members(sessions, 1)
+        async with sessions() as session:
+            member_id = await session.scalar(text("SELECT id FROM members"))
+        async with sessions.begin() as session:
+            await members.opt_out(session, member_id=member_id, now=NOW)
+            await session.flush()
+            post = make_post(author, "tea")
+            enrolling = asyncio.create_task(
+                Enroller(sessions, settings).enrol([post], source="test", now=NOW)
+            )
+            await asyncio.sleep(0.2)
+            assert not enrolling.done()
+        (enrolled,) = await enrolling
+        assert enrolled.outcomes == ("opted_out",)
+
+
+class TestAFileOfMembersThatPost:
+    async def test_and_their_posts_at_once_do_not_wait_for_each_other_in_a_ring(
+        self, sessions: Sessions, settings: Settings
+    ) -> None:
+        await make_offer(sessions, "Tea")
+        # so that their refs are in another order than their ids
+        lines = [member_line(str(account_id)) for account_id in range(59, 9, -1)]
+
+        async def load_file() -> None:
+            async with sessions.begin() as session:
+                await members.save_members(session, rows=lines, now=NOW)
+
+        async def enrol() -> None:
+            posts = [make_post(line.account.id, "tea") for line in lines]
+            await Enroller(sessions, settings).enrol(posts, source="test", now=NOW)
+
+        await load_file()
+        await asyncio.gather(*(step() for _ in range(5) for step in (load_file, enrol)))
 
 
 class TestOffersThatChangeMeanwhile:
