@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types imports migrations format lock bench clean
+.PHONY: help setup demo test prove check lint types imports migrations format lock bench clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,12 @@ demo: setup ## posts become coupons, purchases, credits and attributed sales; AR
 
 test: setup ## every test, on a real PostgreSQL; ARGS goes to pytest
 	@$(BIN)/pytest $(ARGS)
+
+PROOFS := tests/races tests/money
+PROVE := --rounds 1000 --examples 20000
+
+prove: setup ## the long runs, for hours: races against the service and a twin, the model; ARGS="-k Last"
+	@$(BIN)/pytest $(PROOFS) $(PROVE) $(ARGS)
 
 check: lint types imports migrations test ## what CI runs
 
