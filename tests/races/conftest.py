@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from app.database import ENGINE
 from app.kit.db import Sessions, make_engine, make_sessions
 from tests.conftest import Server
-from tests.races.race import CALLERS, CONNECTIONS, Tally
+from tests.races.race import CALLERS, CONNECTIONS, Race, Tally
 
 TALLIES = pytest.StashKey[list[Tally]]()
 
@@ -67,16 +67,14 @@ def rounds(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture
-def note(
-    request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
-) -> Callable[[Tally], None]:
-    """Keeps what a race has come to for the report."""
-
-    def keep(tally: Tally) -> None:
-        record_property("race", str(tally))
-        request.config.stash.setdefault(TALLIES, []).append(tally)
-
-    return keep
+def tally(
+    request: pytest.FixtureRequest, race: type[Race], record_property: Callable[[str, object], None]
+) -> Iterator[Tally]:
+    """Kept for the report from the start: a long run may be interrupted."""
+    tally = Tally(race.__name__)
+    request.config.stash.setdefault(TALLIES, []).append(tally)
+    yield tally
+    record_property("race", str(tally))
 
 
 def pytest_terminal_summary(

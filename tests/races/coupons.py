@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from sqlalchemy import text
 
@@ -92,8 +92,10 @@ class PauseAgainstEnrol(Race):
         ]
 
     async def _pause(self) -> None:
-        self.counted = await self.alone(self.subject.pause(self.offer_id))
-        self._paused.set()
+        try:
+            self.counted = await self.alone(self.subject.pause(self.offer_id))
+        finally:
+            self._paused.set()
 
     async def _before_and_after(self, member: str, latecomer: str) -> None:
         lane = self.subject.lane()
@@ -258,10 +260,12 @@ class EditAgainstLoad(Race):
     async def _move_end(self) -> None:
         later = self.ends_at + timedelta(hours=2)
         growth = self.subject.grow(self.offer_id, coupons_max=8, ends_at=later)
-        self.counted = await self.alone(growth)
-        self._moved.set()
+        try:
+            self.counted = await self.alone(growth)
+        finally:
+            self._moved.set()
 
-    async def _post(self, member: str, **fields: str) -> None:
+    async def _post(self, member: str, **fields: Any) -> None:
         posted_at = self.ends_at + timedelta(hours=1)
         await self.post(member, self.tag, posted_at=posted_at, **fields)
 

@@ -15,6 +15,7 @@ RACES: list[type[Race]] = [
     coupons.EditedPost,
     coupons.FrequencyCap,
     purchases.LastUse,
+    purchases.ManyParts,
     purchases.UnlinkedRefunds,
     purchases.SameTransaction,
     purchases.LapseAgainstClearing,

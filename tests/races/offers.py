@@ -1,5 +1,6 @@
 """Races for offers: those who change one against each other and against the clock."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import ClassVar
@@ -11,8 +12,8 @@ from tests.races.race import CALLERS, Call, Race
 
 
 class PauseAgainstClock(Race):
-    """An offer is due to start. Workers start it while operators pause and resume it, members post,
-    and one operator ends it.
+    """An offer is due to start. Workers start it while operators pause and resume it and members
+    post; when the first worker is done, an operator ends it.
     """
 
     never: ClassVar = {
@@ -38,18 +39,26 @@ class PauseAgainstClock(Race):
         self.members = await self.enrol_members(27)
         self._now = NOW + timedelta(hours=2)
         self.counted: int | None = None
+        self._started = asyncio.Event()
 
     def callers(self) -> Sequence[Call]:
         now = self._now
         return [
-            *(self.alone(self.subject.run_job("schedule", now=now)) for _ in range(12)),
+            *(self._start() for _ in range(12)),
             *(self.alone(self.subject.pause(self.offer_id, now=now)) for _ in range(12)),
             *(self.alone(self.subject.resume(self.offer_id, now=now)) for _ in range(12)),
             *(self.post(member, self.tag, posted_at=now) for member in self.members),
             self._end(),
         ]
 
+    async def _start(self) -> None:
+        try:
+            await self.alone(self.subject.run_job("schedule", now=self._now))
+        finally:
+            self._started.set()
+
     async def _end(self) -> None:
+        await self._started.wait()
         self.counted = await self.alone(self.subject.end(self.offer_id, now=self._now))
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
+from app.redemptions.domain import TransactionType
 from tests.programme import NOW
 from tests.races.race import CALLERS, Call, Race
 
@@ -75,8 +76,8 @@ class LastUse(MoneyRace):
 
     def callers(self) -> Sequence[Call]:
         (member,) = self.members
-        kinds = ("authorization", "clearing")
-        return [self.pay(member, kinds[number % 2], 2_000) for number in range(CALLERS)]
+        kinds: list[TransactionType] = ["authorization", "clearing"] * (CALLERS // 2)
+        return [self.pay(member, kind, 2_000) for kind in kinds]
 
 
 class RefundAgainstClearing(MoneyRace):
@@ -122,6 +123,28 @@ class RefundAgainstClearing(MoneyRace):
             *(self.pay(member, "refund", 100 + n, purchase_id=ref) for n in range(19)),
             *(self.pay(member, "refund", 130 + n, purchase_id=None) for n in range(19)),
         ]
+
+
+class ManyParts(Race):
+    """A purchase of a member who has no coupon, which would be locked, arrives in 64 parts."""
+
+    never: ClassVar = {
+        "a purchase that is not the sum of its parts": """
+            SELECT p.id, p.cleared_minor, p.net_minor FROM purchases p
+            WHERE p.card_ref = :card AND (p.cleared_minor, p.net_minor) <> (6400, 6400)
+        """,
+        "two purchases, or none": """
+            SELECT count(*) FROM purchases WHERE card_ref = :card HAVING count(*) <> 1
+        """,
+    }
+
+    async def prepare(self) -> None:
+        (self.member,) = await self.enrol_members(1)
+        self.card = f"c-{self.member}"
+
+    def callers(self) -> Sequence[Call]:
+        ref = f"parts-of-{self.member}"
+        return [self.pay(self.member, "clearing", 100, purchase_id=ref) for _ in range(CALLERS)]
 
 
 class UnlinkedRefunds(MoneyRace):
@@ -181,7 +204,8 @@ class SameTransaction(MoneyRace):
 
 class CloseAgainstClearing(MoneyRace):
     """Eight coupons are due to close, and the budget is all theirs. Eight workers close them while
-    two late clearings for each come in, and 40 others post for what is given back.
+    a late clearing and a late authorisation come in for each, and 40 others post for what is given
+    back.
     """
 
     never: ClassVar = {
@@ -189,6 +213,10 @@ class CloseAgainstClearing(MoneyRace):
         "closed without giving back what was not spent": """
             SELECT id, reserved_minor, spent_minor FROM coupons
             WHERE offer_id = :offer_id AND closed_at IS NOT NULL AND reserved_minor <> spent_minor
+        """,
+        "closed while a purchase is open": """
+            SELECT c.id FROM coupons c JOIN redemptions r ON r.coupon_id = c.id
+            WHERE c.offer_id = :offer_id AND c.closed_at IS NOT NULL AND r.state = 'pending'
         """,
         "closed with less than its purchases earned": """
             SELECT c.id, c.reserved_minor, sum(r.owed_minor) FROM coupons c
@@ -219,7 +247,8 @@ class CloseAgainstClearing(MoneyRace):
         late = {"occurred_at": NOW - timedelta(days=60)}
         return [
             *(self.alone(self.subject.run_job("close")) for _ in range(8)),
-            *(self.pay(member, "clearing", 900, **late) for member in self.members * 2),
+            *(self.pay(member, "clearing", 900, **late) for member in self.members),
+            *(self.pay(member, "authorization", 900, **late) for member in self.members),
             *(self.post(poster, self.tag) for poster in self.posters),
         ]
 
@@ -262,8 +291,8 @@ class LapseAgainstClearing(MoneyRace):
 
 
 class CreditsAgainstRefund(MoneyRace):
-    """Sixteen rewards of 5.00 are in a credit batch. Sixteen callers acknowledge it and sixteen
-    make the next, while each purchase is refunded in part and in part cleared again.
+    """Of sixteen rewards of 5.00, half are in a credit batch. Sixteen callers acknowledge it and
+    sixteen make the next, while each purchase is refunded in part and in part cleared again.
     """
 
     never: ClassVar = {
@@ -283,9 +312,10 @@ class CreditsAgainstRefund(MoneyRace):
 
     async def prepare(self) -> None:
         await self.give_coupons(16)
-        for member in self.members:
+        for number, member in enumerate(self.members):
+            if number == len(self.members) // 2:
+                await self.subject.make_batch()
             await self.pay(member, "clearing", 600, purchase_id=self.purchase(member))
-        await self.subject.make_batch()
         (self._batch_id,) = await self._open_batches()
 
     async def _open_batches(self) -> list[UUID]:

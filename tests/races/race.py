@@ -42,6 +42,7 @@ class Subject(Protocol):
     paused, is answered with None.
     """
 
+    name: str
     sessions: Sessions
 
     def lane(self) -> Lane:
@@ -142,7 +143,8 @@ class Race:
             "occurred_at": NOW,
             **fields,
         }
-        return await self.alone(self.subject.pay(Transaction(**given)))
+        answer: Answer | None = await self.alone(self.subject.pay(Transaction(**given)))
+        return answer
 
     async def alone(self, call: Awaitable[Any]) -> Any:
         """Its turn, where callers take turns; at once, where they race."""
@@ -153,7 +155,7 @@ class Race:
 @dataclass
 class Tally:
     race: str
-    subject: str
+    subject: str = ""
     rounds: int = 0
     violated: int = 0  # rounds in which something was that must never be
     violations: list[str] = field(default_factory=list)  # the first of them
@@ -173,16 +175,16 @@ class Tally:
 
 
 async def run(
+    tally: Tally,
     race: type[Race],
     subject: Subject,
     *,
-    name: str,
     rounds: int,
     wipe: Callable[[], Awaitable[None]],
     in_turn: bool = False,
-) -> Tally:
+) -> None:
     """`in_turn`: the same callers, of whom only one does something at a time."""
-    tally = Tally(race.__name__, name)
+    tally.subject = f"{subject.name}, in turn" if in_turn else subject.name
     started, deadlocks = time.perf_counter(), await _deadlocks(subject.sessions)
     for number in range(rounds):
         if number % ROUNDS_TO_A_DATABASE == 0:
@@ -197,9 +199,8 @@ async def run(
             tally.note(await one.violations(session))
         if (number + 1) % ROUNDS_TO_A_DATABASE == 0 or number + 1 == rounds:
             tally.disagreements += await _disagreements(subject.sessions)
+        tally.seconds = time.perf_counter() - started
     tally.deadlocks = await _deadlocks(subject.sessions) - deadlocks
-    tally.seconds = time.perf_counter() - started
-    return tally
 
 
 async def _start_together(calls: Sequence[Call], *, seed: int) -> None:

@@ -25,6 +25,8 @@ Change = Callable[[AsyncSession], Awaitable[offers.Shown]]
 
 
 class Service:
+    name = "the service"
+
     def __init__(self, sessions: Sessions, settings: Settings) -> None:
         self.sessions = sessions
         self._enrollers = cycle([Enroller(sessions, settings) for _ in range(CALLERS)])

@@ -1,6 +1,6 @@
 """Every race against the service, which must lose none. `--rounds 1000` is the long run."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -20,15 +20,10 @@ async def ground(server: Server) -> AsyncIterator[Ground]:
 
 @pytest.mark.parametrize("race", RACES, ids=lambda race: race.__name__)
 async def test_the_service_keeps_its_promises(
-    race: type[Race],
-    ground: Ground,
-    settings: Settings,
-    rounds: int,
-    note: Callable[[Tally], None],
+    race: type[Race], ground: Ground, settings: Settings, rounds: int, tally: Tally
 ) -> None:
     service = Service(ground.sessions, settings.model_copy(update=race.settings))
-    tally = await run(race, service, name="the service", rounds=rounds, wipe=ground.wipe)
-    note(tally)
+    await run(tally, race, service, rounds=rounds, wipe=ground.wipe)
     assert tally.violations == []
     assert tally.disagreements == []
     assert tally.deadlocks == 0

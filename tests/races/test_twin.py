@@ -3,7 +3,7 @@ break each promise, or the race proves nothing; and none while its callers take 
 break them for another reason than that they race.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -16,8 +16,6 @@ from tests.races.twin import Twin, take_constraints_away
 
 ROUNDS_MAX = 50
 
-Note = Callable[[Tally], None]
-
 
 @pytest.fixture(scope="module")
 async def ground(server: Server) -> AsyncIterator[Ground]:
@@ -28,21 +26,16 @@ async def ground(server: Server) -> AsyncIterator[Ground]:
 @pytest.mark.parametrize("race", RACES, ids=lambda race: race.__name__)
 class TestTheTwin:
     async def test_breaks_them(
-        self, race: type[Race], ground: Ground, settings: Settings, rounds: int, note: Note
+        self, race: type[Race], ground: Ground, settings: Settings, rounds: int, tally: Tally
     ) -> None:
         twin = Twin(ground.sessions, settings.model_copy(update=race.settings))
-        rounds = min(rounds, ROUNDS_MAX)
-        tally = await run(race, twin, name="the twin", rounds=rounds, wipe=ground.wipe)
-        note(tally)
+        await run(tally, race, twin, rounds=min(rounds, ROUNDS_MAX), wipe=ground.wipe)
         assert tally.violations != []
 
     async def test_keeps_them_while_callers_take_turns(
-        self, race: type[Race], ground: Ground, settings: Settings, note: Note
+        self, race: type[Race], ground: Ground, settings: Settings, tally: Tally
     ) -> None:
         twin = Twin(ground.sessions, settings.model_copy(update=race.settings))
-        tally = await run(
-            race, twin, name="the twin, in turn", rounds=1, wipe=ground.wipe, in_turn=True
-        )
-        note(tally)
+        await run(tally, race, twin, rounds=1, wipe=ground.wipe, in_turn=True)
         assert tally.violations == []
         assert tally.disagreements == []

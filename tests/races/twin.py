@@ -77,6 +77,8 @@ async def take_constraints_away(connection: AsyncConnection) -> None:
 
 
 class Twin(TwinMoney):
+    name = "the twin"
+
     def __init__(self, sessions: Sessions, settings: Settings) -> None:
         self.sessions = sessions
         self._settings = settings
