@@ -25,7 +25,7 @@ from tests.programme import NOW
 from tests.races.race import Lane
 from tests.races.twin_money import TwinMoney, rows, run
 
-# What no race is about, and what the world is made of.
+# No race is about these, and the world is made of them by ON CONFLICT.
 KEPT = ("partners", "acceptors")
 VALID_DAYS = 30
 RUNNING = {"scheduled", "live", "paused"}
