@@ -213,7 +213,7 @@ async def insert_offer(session: AsyncSession, **values: Any) -> UUID | None:  # 
     return await session.scalar(
         postgresql.insert(Offer)
         .values(values)
-        .on_conflict_do_nothing(index_elements=["partner_id", "ref"])
+        .on_conflict_do_nothing()
         .returning(Offer.id)
     )
 

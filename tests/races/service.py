@@ -14,7 +14,8 @@ from app.kit.db import Sessions
 from app.ledger import service as ledger
 from app.networks.post import Post
 from app.offers import service as offers
-from app.offers.schemas import OfferGrowth
+from app.offers.changing import change
+from app.offers.schemas import OfferChange
 from app.posts.enrol import Enroller
 from app.redemptions.service import record_committed
 from app.redemptions.transactions import Answer, Transaction
@@ -69,16 +70,16 @@ class Service:
     async def grow(
         self, offer_id: UUID, *, coupons_max: int, ends_at: datetime | None = None
     ) -> int | None:
-        given = {"coupons_max": coupons_max, "ends_at": ends_at and ends_at.isoformat()}
-        growth = OfferGrowth.model_validate(given)
+        end = {} if ends_at is None else {"ends_at": ends_at.isoformat()}
+        growth = OfferChange.model_validate({"coupons_max": coupons_max, **end})
         return await self._change(
-            lambda session: offers.grow(session, offer_id=offer_id, growth=growth, by=OPERATOR)
+            lambda session: change(session, offer_id=offer_id, changes=growth, by=OPERATOR, now=NOW)
         )
 
-    async def _change(self, change: Change) -> int | None:
+    async def _change(self, step: Change) -> int | None:
         try:
             async with self.sessions.begin() as session:
-                _, _, counter = await change(session)
+                _, _, counter = await step(session)
         except (Conflict, Forbidden, Invalid):
             return None
         return counter.coupons_loaded
