@@ -211,10 +211,7 @@ async def follow_clock(
 async def insert_offer(session: AsyncSession, **values: Any) -> UUID | None:  # noqa: ANN401 - columns of many types
     """A draft's id; None when the partner has one of this ref."""
     return await session.scalar(
-        postgresql.insert(Offer)
-        .values(values)
-        .on_conflict_do_nothing()
-        .returning(Offer.id)
+        postgresql.insert(Offer).values(values).on_conflict_do_nothing().returning(Offer.id)
     )
 
 
