@@ -16,6 +16,7 @@ from app.kit.cards import looks_like_card_number
 from app.kit.money import is_currency
 
 _YEARS = (2000, 2101)
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _INTEGER = re.compile(r"-?\d+")
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d")
 
@@ -46,12 +47,17 @@ def _to_utc(value: datetime) -> datetime:
     return value.astimezone(UTC)
 
 
-# PostgreSQL takes no NUL; other control characters are never meant.
+def _is_one_line(value: str) -> str:
+    # PostgreSQL takes no NUL; other control characters are never meant
+    if _CONTROLS.search(value):
+        raise ValueError("must be one line without control characters")
+    return value
+
+
 ShortText = Annotated[
     str,
-    StringConstraints(
-        strip_whitespace=True, min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$"
-    ),
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
+    AfterValidator(_is_one_line),
     AfterValidator(is_no_card_number),
 ]
 ExternalId = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[!-~]+$")]
