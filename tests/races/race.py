@@ -29,7 +29,7 @@ from tests.programme import NOW, make_members, make_offer, make_post, make_shop
 CALLERS = 64
 CONNECTIONS = CALLERS + 4
 # Each lane reads every offer when one has changed: a database that fills up makes rounds slow.
-ROUNDS_TO_A_DATABASE = 25
+ROUNDS_TO_A_DATABASE = 10
 EXAMPLES_MAX = 5
 
 Call = Coroutine[Any, Any, object]
