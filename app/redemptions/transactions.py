@@ -128,6 +128,8 @@ def _say(complaint: str) -> str:
         return complaint
     if found["name"] == "type":  # msgspec repeats the value
         return f"type: not one of {', '.join(get_args(TransactionType))}"
+    if found["name"] == "amount_minor" and ", got " in found["what"]:
+        return "amount_minor: an integer in minor units, such as 500 for 5.00"
     return f"{found['name']}: {found['what']}"
 
 

@@ -105,6 +105,11 @@ class TestReading:
     def test_what_is_wrong_is_named(self, name, value):
         assert refusal(encoded(**{name: value})).startswith(f"{name}: ")
 
+    @pytest.mark.parametrize("value", ["5.00", 5.0, True, None])
+    def test_an_amount_is_said_to_be_in_minor_units(self, value):
+        told = refusal(encoded(amount_minor=value))
+        assert told == "amount_minor: an integer in minor units, such as 500 for 5.00"
+
     @pytest.mark.parametrize(
         "raw",
         [
