@@ -27,7 +27,7 @@ from app.partners.roles import Role
 from app.sandbox.main import SandboxServer, SandboxSettings
 from tests.databases import TEMPLATE, Databases
 from tests.stand_in import PROGRAMME, StandIn, StartX, serving
-from tests.support import MakeKey, Ran, Tagback
+from tests.support import Analyse, MakeKey, Ran, Tagback
 
 ROOT = Path(__file__).parent.parent
 
@@ -103,6 +103,19 @@ async def sessions(database: Database) -> AsyncIterator[Sessions]:
     engine = make_engine(database.url, role=ENGINE)
     yield make_sessions(engine)
     await engine.dispose()
+
+
+@pytest.fixture
+def analyse(database: Database) -> Analyse:
+    """Renews the planner's statistics: those of a database handed on are of another test."""
+
+    async def run(*tables: str) -> None:
+        engine = create_async_engine(database.owner_url)
+        async with engine.begin() as connection:
+            await connection.execute(text(f"ANALYZE {', '.join(tables)}"))
+        await engine.dispose()
+
+    return run
 
 
 @pytest.fixture

@@ -15,3 +15,6 @@ class Ran(NamedTuple):
 
 # `await tagback("import", "members", "-", given=b"…", TAGBACK_PORT="1")`
 Tagback = Callable[..., Awaitable[Ran]]
+
+# `await analyse("accounts", "posts")`
+Analyse = Callable[..., Awaitable[None]]

@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import create_async_engine
 
-from app.database import Database
 from app.errors import Conflict, Invalid, NotFound
 from app.kit.db import Sessions
 from app.kit.ids import new_id
@@ -19,6 +17,7 @@ from app.ledger.adjustments import NewAdjustment
 from app.ledger.models import Adjustment
 from app.ledger.queries import BatchRow
 from tests.builders import NOON, add_member, add_partner
+from tests.support import Analyse
 from tests.till import NOW, Till, make_transaction
 
 CREDITED = "SELECT credited_minor FROM adjustments"
@@ -328,7 +327,7 @@ class TestACreditBatch:
         assert await till.rows(f"{CREDITED} ORDER BY ref") == [(0,), (70,)]
 
     async def test_does_not_look_at_what_was_credited_long_ago(
-        self, till: Till, database: Database
+        self, till: Till, analyse: Analyse
     ) -> None:
         await till.run(
             "INSERT INTO adjustments (id, ref, member_id, amount_minor, currency, funded_by, "
@@ -337,15 +336,13 @@ class TestACreditBatch:
             "FROM generate_series(1, 1000) n",
             id=till.member_id,
         )
-        engine = create_async_engine(database.owner_url)
-        async with engine.begin() as connection:
-            await connection.execute(text("ANALYZE"))
-            found = await connection.execute(
+        await analyse("redemptions", "adjustments", "purchases", "cards")
+        async with till.sessions() as session:
+            found = await session.execute(
                 text(f"EXPLAIN {queries.CLAIM}"),
                 {"batch_id": new_id(), "lines_max": 10, "now": NOW},
             )
             plan = "\n".join(row[0] for row in found)
-        await engine.dispose()
         assert "ix_adjustments_uncredited" in plan
 
 

@@ -8,9 +8,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import create_async_engine
 
-from app.database import Database
 from app.errors import Conflict, Invalid, NotFound
 from app.kit.db import Sessions
 from app.kit.ids import new_id
@@ -19,6 +17,7 @@ from app.ledger import queries, service
 from app.ledger.models import CreditLine
 from app.ledger.queries import BatchRow
 from tests.builders import NOON, add_member
+from tests.support import Analyse
 from tests.till import NOW, Till, make_transaction
 
 
@@ -138,21 +137,19 @@ class TestABatch:
         assert (await balances(till))["issuer_settlement"] == {"USD": 60 * 50}
 
     async def test_does_not_look_at_what_was_credited_long_ago(
-        self, till: Till, database: Database
+        self, till: Till, analyse: Analyse
     ) -> None:
         await till.coupon(redemptions_per_coupon=1_000)
         await till.take(*(make_transaction("clearing", 100, f"p-{n}") for n in range(999)))
         await created(till)
         await till.take(make_transaction("clearing", 100, "p-999"))
-        engine = create_async_engine(database.owner_url)
-        async with engine.begin() as connection:
-            await connection.execute(text("ANALYZE"))
-            found = await connection.execute(
+        await analyse("redemptions", "adjustments", "purchases", "cards")
+        async with till.sessions() as session:
+            found = await session.execute(
                 text(f"EXPLAIN {queries.CLAIM}"),
                 {"batch_id": new_id(), "lines_max": 10, "now": NOW},
             )
             plan = "\n".join(row[0] for row in found)
-        await engine.dispose()
         assert "ix_redemptions_uncredited" in plan
 
 

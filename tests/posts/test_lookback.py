@@ -36,7 +36,7 @@ from tests.programme import (
     member_line,
     pay,
 )
-from tests.support import MakeKey
+from tests.support import Analyse, MakeKey
 
 AGAIN = NOW + lookback.LOOKS_AGAIN_AFTER
 EVER: dict[str, Any] = {"starts_at": "2020-01-01T00:00:00Z", "ends_at": "2090-01-01T00:00:00Z"}
@@ -544,8 +544,11 @@ class TestAPass:
         await look(sessions, small)
         assert await count(sessions, "coupons") == 5
 
-    async def test_finds_those_that_are_due_by_their_index(self, sessions: Sessions) -> None:
+    async def test_finds_those_that_are_due_by_their_index(
+        self, sessions: Sessions, analyse: Analyse
+    ) -> None:
         await make_members(sessions, 3_000)
+        await analyse("accounts")
         async with sessions() as session:
             found = await session.scalars(
                 text("EXPLAIN " + queries.TO_LOOK_BACK.text).bindparams(queries.MOST),
