@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import Conflict, Invalid, NotFound
 from app.kit.pagination import Paging
-from app.members import queries
+from app.members import enrolment_queries, queries
 from app.members.domain import Enrolment, SavedMember, Summary, summarise
 from app.members.models import Account, Card, Member
 from app.members.queries import Author, CardHolder, LinkedAccount
@@ -51,20 +51,24 @@ async def save_members(
                 return await _save_members(session, rows, now)
         except IntegrityError:
             # Somebody else has just enrolled one of them: look again, one after the other.
-            await queries.lock_colliding_enrolments(session)
+            await enrolment_queries.lock_colliding_enrolments(session)
     return await _save_members(session, rows, now)
 
 
 async def _save_members(
     session: AsyncSession, rows: Sequence[MemberLine], now: datetime
 ) -> list[SavedMember]:
-    accounts = await queries.accounts_by_key(
+    accounts = await enrolment_queries.accounts_by_key(
         session, [(row.account.network, row.account.id) for row in rows]
     )
-    cards = await queries.cards_by_ref(session, [row.card.card_ref for row in rows])
+    cards = await enrolment_queries.cards_by_ref(session, [row.card.card_ref for row in rows])
     # After accounts and cards: whose member was enrolled in between would look like another's.
-    members = await queries.members_locked(session, sorted({row.member_ref for row in rows}))
-    consents = await queries.consents_given(session, [member.id for member in members.values()])
+    members = await enrolment_queries.members_locked(
+        session, sorted({row.member_ref for row in rows})
+    )
+    consents = await enrolment_queries.consents_given(
+        session, [member.id for member in members.values()]
+    )
     enrolment = Enrolment(members, accounts, cards, consents)
     results = [enrolment.take(row, now=now) for row in rows]
     await _write(session, enrolment, now)
@@ -75,19 +79,21 @@ async def _write(session: AsyncSession, enrolment: Enrolment, now: datetime) -> 
     members = enrolment.members.values()
     accounts = enrolment.accounts.values()
     cards = enrolment.cards.values()
-    await queries.insert_members(session, (one for one in members if one.is_new), now=now)
-    await queries.update_members(
+    await enrolment_queries.insert_members(session, (one for one in members if one.is_new), now=now)
+    await enrolment_queries.update_members(
         session, (one for one in members if one.is_changed and not one.is_new)
     )
-    await queries.insert_accounts(
+    await enrolment_queries.insert_accounts(
         session, (one for one in accounts if one.is_new), proved_by=_PROVED_BY_ISSUER, now=now
     )
-    await queries.update_handles(
+    await enrolment_queries.update_handles(
         session, (one for one in accounts if one.is_changed and not one.is_new)
     )
-    await queries.insert_cards(session, (one for one in cards if one.is_new), now=now)
-    await queries.update_cards(session, (one for one in cards if one.is_changed and not one.is_new))
-    await queries.insert_consents(
+    await enrolment_queries.insert_cards(session, (one for one in cards if one.is_new), now=now)
+    await enrolment_queries.update_cards(
+        session, (one for one in cards if one.is_changed and not one.is_new)
+    )
+    await enrolment_queries.insert_consents(
         session, enrolment.new_consents, act="given", text_version=_ISSUERS_TEXT
     )
 
@@ -211,7 +217,7 @@ async def opt_out(session: AsyncSession, *, member_id: UUID, now: datetime) -> N
     member = await _lock_member(session, member_id)
     if member.opted_out_at is None:
         member.opted_out_at = now
-        await queries.insert_consents(
+        await enrolment_queries.insert_consents(
             session, [(member_id, now)], act="withdrawn", text_version=_STOP
         )
 
