@@ -109,6 +109,18 @@ class TestProblems:
             assert answer.status_code in (400, 422)
             assert answer.headers["content-type"] == PROBLEM
 
+    async def test_of_json_that_was_not_sent_as_json_say_so(
+        self, client: httpx.AsyncClient, make_key: MakeKey
+    ) -> None:
+        headers = {
+            "Authorization": f"Bearer {await make_key('operator')}",
+            "Content-Type": "application/x-www-form-urlencoded",  # as curl does, untold
+        }
+        body = '{"ref": "cafe", "name": "Café"}'
+        answer = await client.post("/v1/partners", headers=headers, content=body)
+        assert answer.status_code == 422
+        assert answer.json()["detail"].endswith("is Content-Type application/json?")
+
     async def test_that_nobody_foresaw_have_an_id_that_is_in_the_log(
         self, probe: httpx.AsyncClient, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -19,6 +19,7 @@ from app.database import open_sessions
 from app.errors import TagbackError, Unavailable
 from app.kit import clock
 from app.kit.db import DATABASE_ERRORS, Sessions
+from app.kit.stopping import pause
 from app.offers import service as offers
 from app.redemptions import service as redemptions
 
@@ -72,11 +73,7 @@ async def run(sessions: Sessions, settings: Settings, stop: asyncio.Event) -> No
                 log.warning("job_waits", job=name, error=type(error).__name__)
             except Exception:  # one that fails must not end the others of this process
                 log.exception("job_failed", job=name)
-        try:
-            async with asyncio.timeout(ROUND_SECONDS):
-                await stop.wait()
-        except TimeoutError:
-            continue
+        await pause(stop, seconds=ROUND_SECONDS)
 
 
 app = typer.Typer(help="Run what time does to offers, purchases and coupons.")

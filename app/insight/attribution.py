@@ -12,6 +12,7 @@ from app.config import Settings
 from app.errors import Invalid
 from app.insight import queries
 from app.kit.db import DATABASE_ERRORS, Sessions
+from app.kit.stopping import pause
 
 CHANGES_MAX = 5_000  # redemptions a transaction
 PAUSE_SECONDS = 1.0
@@ -47,11 +48,7 @@ async def run(sessions: Sessions, settings: Settings, stop: asyncio.Event) -> No
             taken = None
         if taken == CHANGES_MAX:
             continue
-        try:
-            async with asyncio.timeout(PAUSE_SECONDS):
-                await stop.wait()
-        except TimeoutError:
-            continue
+        await pause(stop, seconds=PAUSE_SECONDS)
 
 
 async def attribution(

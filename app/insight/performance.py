@@ -7,17 +7,13 @@ from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ColumnElement, Row, cast, func, select, true
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import InstrumentedAttribute
 
+from app.insight import performance_queries as queries
 from app.insight.attribution import GROUP_MIN
-from app.insight.models import SalesDay
 from app.offers import service as offers
 from app.offers.schemas import Objective
-from app.posts.models import PostDay
-
-_SALES = ("redemptions", "sales_minor", "reward_minor", "refunded_minor")
 
 
 async def performance(
@@ -29,8 +25,8 @@ async def performance(
     offer, version, counter = await offers.get(session, offer_id=offer_id)
     objective = None if offer.objective is None else Objective(**offer.objective)
     by = None if objective is None else objective.by
-    posts = await _posts_by_outcome(session, offer_id, by)
-    sales = await _sales(session, offer_id, by)
+    posts = await queries.posts_by_outcome(session, offer_id, by)
+    sales = await queries.sales(session, offer_id, by)
     group_min = GROUP_MIN if to_partner else 0
     progress = None
     if objective is not None:
@@ -50,48 +46,13 @@ async def performance(
         "coupons_left": _left(counter.coupons_max, counter.coupons_loaded),
         "budget_minor": counter.budget_minor,
         "budget_left_minor": _left(counter.budget_minor, counter.reserved_minor),
-        **{name: getattr(sales, name) if shows_sales else None for name in _SALES},
+        **{name: getattr(sales, name) if shows_sales else None for name in queries.SALES},
         "objective": progress,
     }
 
 
 def _left(most: int | None, taken: int) -> int | None:
     return None if most is None else most - taken
-
-
-async def _posts_by_outcome(
-    session: AsyncSession, offer_id: UUID, by: date | None
-) -> Sequence[Row[Any]]:
-    """`in_time` is what counts towards an objective, up to its day."""
-    in_time = true() if by is None else PostDay.day <= by
-    columns: list[Any] = [
-        PostDay.outcome,
-        _sum(PostDay.posts).label("posts"),
-        _sum(PostDay.posts, in_time).label("in_time"),
-    ]
-    query = select(*columns).where(PostDay.offer_id == offer_id).group_by(PostDay.outcome)
-    rows: Sequence[Row[Any]] = (await session.execute(query.order_by(PostDay.outcome))).all()
-    return rows
-
-
-async def _sales(session: AsyncSession, offer_id: UUID, by: date | None) -> Row[Any]:
-    in_time = true() if by is None else SalesDay.day <= by
-    columns: list[Any] = [
-        *(_sum(getattr(SalesDay, name)).label(name) for name in _SALES),
-        _sum(SalesDay.redemptions, in_time).label("redemptions_in_time"),
-        _sum(SalesDay.sales_minor, in_time).label("sales_minor_in_time"),
-    ]
-    query = select(*columns).where(SalesDay.offer_id == offer_id)
-    row: Row[Any] = (await session.execute(query)).one()
-    return row
-
-
-def _sum(
-    column: InstrumentedAttribute[int], condition: ColumnElement[bool] | None = None
-) -> ColumnElement[int]:
-    """Of bigints PostgreSQL makes a numeric."""
-    total = func.sum(column) if condition is None else func.sum(column).filter(condition)
-    return cast(func.coalesce(total, 0), BigInteger)
 
 
 def _reached(

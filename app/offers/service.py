@@ -19,6 +19,7 @@ from app.offers.rows import counter_columns, differences, offer_columns, version
 from app.offers.schemas import OfferIn
 from app.offers.terms import State, Terms, state_at
 from app.partners import service as partners
+from app.partners.queries import Audited
 
 CLOCK = "clock"  # the actor of what happens by itself
 
@@ -311,16 +312,20 @@ async def follow_clock(session: AsyncSession, *, now: datetime, most: int) -> in
         return 0
     await queries.lock_counters(session, offer_ids)
     moved = await queries.follow_clock(session, offer_ids, now=now)
-    for offer_id, before, after in moved:
-        await partners.audit(
-            session,
-            actor=CLOCK,
-            action="offer.end" if after == "ended" else "offer.start",
-            subject_kind="offer",
-            subject_id=str(offer_id),
-            before={"state": before},
-            after={"state": after},
-        )
+    await partners.audit_all(
+        session,
+        entries=[
+            Audited(
+                CLOCK,
+                "offer.end" if after == "ended" else "offer.start",
+                "offer",
+                str(offer_id),
+                {"state": before},
+                {"state": after},
+            )
+            for offer_id, before, after in moved
+        ],
+    )
     return len(moved)
 
 

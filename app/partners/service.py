@@ -75,7 +75,12 @@ async def audit(
         None if before is None else dict(before),
         None if after is None else dict(after),
     )
-    await queries.insert_audit_entries(session, [entry])
+    await audit_all(session, entries=[entry])
+
+
+async def audit_all(session: AsyncSession, *, entries: Sequence[Audited]) -> None:
+    """One statement."""
+    await queries.insert_audit_entries(session, entries)
 
 
 # partners

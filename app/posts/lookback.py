@@ -29,6 +29,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.config import Settings
 from app.kit import clock
 from app.kit.db import DATABASE_ERRORS, TRANSACTION_SECONDS_MAX, Sessions
+from app.kit.stopping import pause
 from app.members import service as members
 from app.members.service import LinkedAccount
 from app.networks.post import Post
@@ -65,11 +66,7 @@ async def run(sessions: Sessions, settings: Settings, stop: asyncio.Event) -> No
             looked = 0
         if looked:
             continue
-        try:
-            async with asyncio.timeout(PAUSE_SECONDS):
-                await stop.wait()
-        except TimeoutError:
-            continue
+        await pause(stop, seconds=PAUSE_SECONDS)
 
 
 async def look_back(sessions: Sessions, settings: Settings, *, now: datetime) -> int:

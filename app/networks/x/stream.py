@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import httpx
 import structlog
 
+from app.kit.stopping import pause
 from app.networks.x.decode import LINE_BYTES_MAX
 
 SILENCE_SECONDS_MAX = 25.0  # X sends a keep-alive at least every 20 s
@@ -89,8 +90,4 @@ async def follow(client: httpx.AsyncClient, path: str, stop: asyncio.Event) -> A
             error = found
         wait = backoff.after(error)
         log.info("stream_reconnects", path=path, error=repr(error), wait_seconds=round(wait, 2))
-        try:
-            async with asyncio.timeout(wait):
-                await stop.wait()
-        except TimeoutError:
-            continue
+        await pause(stop, seconds=wait)
