@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+import asyncpg
+
 from app.database import DatabaseError
 from app.kit.db import DATABASE_ERRORS, is_connection_lost
 from app.kit.logs import configure_logs
@@ -21,13 +23,28 @@ def run(main: Coroutine[Any, Any, Answer]) -> Answer:
     gc.freeze()
     gc.set_threshold(100_000, 50, 1_000)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.get_loop().set_exception_handler(_on_unasked)
         try:
             return runner.run(main)
         except DATABASE_ERRORS as error:
             if not is_connection_lost(error):
                 raise
-            cause = getattr(error, "orig", None) or error
-            raise DatabaseError(f"the database does not answer: {cause}") from error
+            raise DatabaseError(f"the database does not answer: {_first(error)}") from error
+
+
+def _first(error: BaseException) -> BaseException:
+    """What began it: a connection that is lost makes errors of all that is then tried with it."""
+    while error.__context__ is not None and is_connection_lost(error.__context__):
+        error = error.__context__
+    return getattr(error, "orig", None) or error
+
+
+def _on_unasked(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """The driver leaves a failed future behind for a COPY that lost its connection; the same loss
+    has been raised to whoever sent it.
+    """
+    if not isinstance(context.get("exception"), asyncpg.PostgresConnectionError):
+        loop.default_exception_handler(context)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
