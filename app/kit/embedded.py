@@ -8,6 +8,7 @@ import logging
 import subprocess
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -30,7 +31,8 @@ class _Server(PostgresServer):
         started = self._postmaster_info
         if started is not None and not _is_alive(started.pid):
             self._postmaster_info = None  # somebody else has stopped it, or killed it
-        super()._cleanup()
+        with suppress(psutil.NoSuchProcess):  # just now, while we were at it
+            super()._cleanup()
 
     def ensure_pgdata_inited(self) -> None:
         super().ensure_pgdata_inited()

@@ -180,13 +180,18 @@ async def run(
     subject: Subject,
     *,
     rounds: int,
+    rounds_max: int | None = None,
     wipe: Callable[[], Awaitable[None]],
     in_turn: bool = False,
 ) -> None:
-    """`in_turn`: the same callers, of whom only one does something at a time."""
+    """`rounds_max`: goes on so far until a promise is broken. `in_turn`: the same callers, of whom
+    only one does something at a time.
+    """
     tally.subject = f"{subject.name}, in turn" if in_turn else subject.name
     started, deadlocks = time.perf_counter(), await _deadlocks(subject.sessions)
-    for number in range(rounds):
+    for number in range(rounds_max or rounds):
+        if number >= rounds and tally.violations:
+            break
         if number % ROUNDS_TO_A_DATABASE == 0:
             await wipe()
             await make_shop(subject.sessions, "counter")
