@@ -249,7 +249,7 @@ def _candidate(coupon: Coupon, purchase: Purchase, redemption: Redemption | None
 
 def _choose(candidates: Iterable[_Candidate], purchase: Purchase) -> _Candidate | None:
     """The best that fits, else the nearest miss: the highest reward, then the first to expire, then
-    the oldest. Nothing when no coupon was valid with a use to give.
+    the oldest, of one post the first it names. Nothing when no coupon was valid with a use to give.
     """
     sums = purchase.sums
     spend_minor = net(sums) if sums.cleared_minor else sums.authorised_minor
