@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from msgspec import Struct
 
 from app.sandbox.delivery import Sandbox
+from app.sandbox.events import Event
 from app.sandbox.gate import SandboxDep, XProblem, not_found
 from app.sandbox.oauth import revoke_all
 from app.sandbox.people import NewPerson, make_person
@@ -78,7 +79,7 @@ async def make_posts(request: Request, sandbox: SandboxDep) -> Response:
 
 @router.delete("/people/{person_id}/grants")
 async def disconnect(sandbox: SandboxDep, person_id: str) -> Response:
-    """The person takes back all that he has allowed the app, in X's settings."""
+    """The person takes back all that he has allowed the app, as in X's settings."""
     state = sandbox.state
     if person_id not in state.people:
         raise not_found("id", person_id, "user")
@@ -89,8 +90,8 @@ async def disconnect(sandbox: SandboxDep, person_id: str) -> Response:
             "user_id": person_id,
             "app_id": state.settings.app_id,
         }
-        event_id = state.new_id()
-        await sandbox.notify("oauth.revoke", person_id, event_id=event_id, payload=payload)
+        event = Event(type="oauth.revoke", id=state.new_id(), payload=payload)
+        await sandbox.notify_unasked(event)
     return _json({"ended": ended})
 
 

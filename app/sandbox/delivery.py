@@ -1,10 +1,7 @@
 from dataclasses import dataclass
-from typing import Any
 
-from msgspec import Raw
-
-from app.sandbox.events import activity_event, filtered_line, included_with
-from app.sandbox.records import Post
+from app.sandbox.events import Event, filtered_line, mention_event
+from app.sandbox.records import Post, Subscription
 from app.sandbox.rules import matching_rules
 from app.sandbox.state import State
 from app.sandbox.streams import Line, Streams
@@ -27,40 +24,36 @@ class Sandbox:
                 "filtered_stream",
                 lambda selection: Line(filtered_line(self.state, post, rules, selection), post.id),
             )
-        for person_id in post.mentioned:
-            await self.notify(
-                "post.mention.create",
-                person_id,
-                event_id=post.id,
-                payload=post.v2,
-                includes=included_with(self.state, post),
-                post_id=post.id,
-            )
+        if subscribed := self._subscribed("post.mention.create", *post.mentioned):
+            await self._send(mention_event(self.state, post), subscribed)
 
-    async def notify(
-        self,
-        event_type: str,
-        about: str,
-        *,
-        event_id: str,
-        payload: dict[str, Any] | Raw,
-        includes: dict[str, Any] | None = None,
-        post_id: str | None = None,
-    ) -> None:
-        """To each subscription to such events about this person: to its webhook, or to the activity
-        stream when it names none. `post_id`: the post that is charged as read.
-        """
-        for subscription in list(self.state.subscriptions.values()):
-            if subscription.event_type != event_type:
-                continue
-            if subscription.user_id not in (None, about):
-                continue
-            event = activity_event(subscription, event_id, payload, includes)
+    async def notify(self, event: Event, *about: str) -> None:
+        """Whoever subscribed to such events about one of these people."""
+        await self._send(event, self._subscribed(event.type, *about))
+
+    async def notify_unasked(self, event: Event) -> None:
+        """What needs no subscription: to every webhook, and on the activity stream."""
+        body = event.encode()
+        for webhook_id in list(self.state.webhooks):
+            await self.webhooks.send(Delivery(webhook_id, event.id, body))
+        await self._send_line(Line(body + b"\r\n"))
+
+    def _subscribed(self, event_type: str, *about: str) -> list[Subscription]:
+        return [
+            subscription
+            for subscription in self.state.subscriptions.values()
+            if subscription.event_type == event_type and subscription.user_id in about
+        ]
+
+    async def _send(self, event: Event, subscriptions: list[Subscription]) -> None:
+        """To a subscription's webhook, or to the activity stream when it names none."""
+        for subscription in subscriptions:
+            body = event.encode(subscription)
             if subscription.webhook_id:
-                delivery = Delivery(subscription.webhook_id, event_id, event, post_id)
+                delivery = Delivery(subscription.webhook_id, event.id, body, event.post_id)
                 await self.webhooks.send(delivery)
             else:
-                await self._send_line(Line(event + b"\r\n", post_id))
+                await self._send_line(Line(body + b"\r\n", event.post_id))
 
     async def _send_line(self, line: Line) -> None:
         await self.streams.send("activity_stream", lambda _: line)

@@ -43,7 +43,7 @@ class Webhook(Struct, kw_only=True):
 class Subscription(Struct, kw_only=True, omit_defaults=True):
     id: str
     event_type: str
-    user_id: str | None = None
+    user_id: str
     created_at: datetime
     updated_at: datetime | None = None
     tag: str | None = None

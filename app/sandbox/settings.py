@@ -2,6 +2,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from app.sandbox.profiles import ProfileName
 
@@ -22,6 +23,8 @@ class SandboxSettings:
     about 20 s. `search_delay_seconds`: mentions and recent search give no post younger than this
     when they are not told an end; X's delay is 30 s. `window_seconds`: X's quarter of an hour for
     rate limits, which a test makes shorter; the day is 96 of them.
+    `field_names`: of posts and people, as an edition of X's OpenAPI has them. All recorded traffic
+    has those of 2.166; who asks by `post.fields`, which 2.167 brought, is answered in the new ones.
     `clock`: Unix seconds.
     """
 
@@ -48,4 +51,5 @@ class SandboxSettings:
     window_seconds: int = 900
     queue_events_max: int = 50_000
     posts_kept_max: int = 500_000
+    field_names: Literal["2.166", "2.167"] = "2.166"
     clock: Callable[[], float] = time.time

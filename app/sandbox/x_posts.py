@@ -95,5 +95,5 @@ async def me(request: Request, sandbox: SandboxDep) -> Response:
     state = sandbox.state
     state.usage["user_read"] += 1
     person = state.people[user_of(request)]
-    selection = Selection.of(request.query_params)
+    selection = Selection.of(request, state)
     return answer(request, {"data": selection.user(show_person(person))})

@@ -129,9 +129,8 @@ def _rule_problem(state: State, value: str, known: dict[str, str]) -> dict[str, 
         }
     if len(known) >= state.profile.rules_max:
         return {
-            "value": value,
             "title": "RulesCapExceeded",
-            "detail": f"Rules are limited to {state.profile.rules_max}.",
+            "detail": f"{value}: rules are limited to {state.profile.rules_max}",
             "type": f"{PROBLEMS}rule-cap",
         }
     fault = ""
@@ -144,8 +143,7 @@ def _rule_problem(state: State, value: str, known: dict[str, str]) -> dict[str, 
     if not fault:
         return None
     return {
-        "value": value,
-        "details": [fault],
+        "detail": f"{value}: {fault}",
         "title": "UnprocessableEntity",
         "type": f"{PROBLEMS}invalid-rules",
     }

@@ -139,7 +139,7 @@ def _page(
         meta |= {"newest_id": page[0].id, "oldest_id": page[-1].id}
     if len(found) > max_results:
         meta["next_token"] = b32hexencode(page[-1].id.encode()).decode().rstrip("=").lower()
-    shown = Selection.of(request.query_params).many(state, page)
+    shown = Selection.of(request, state).many(state, page)
     return answer(request, {**shown, "meta": meta})
 
 

@@ -161,6 +161,6 @@ def _open(request: Request, sandbox: Sandbox, stream: StreamName, connections_ma
             connection_issue="TooManyConnections",
         )
     client_ip = request.client.host if request.client else ""
-    selection = Selection.of(request.query_params)
+    selection = Selection.of(request, sandbox.state)
     connection = sandbox.streams.open(stream, selection, client_ip=client_ip)
     return StreamAnswer(sandbox.streams, connection, request.state.rate_headers)
