@@ -10,11 +10,12 @@ from msgspec import Meta, Struct, to_builtins
 
 from app.sandbox.delivery import Sandbox
 from app.sandbox.events import Event
-from app.sandbox.gate import SandboxDep, XProblem, not_found, read_json
 from app.sandbox.oauth import revoke_all
 from app.sandbox.people import NewPerson, make_person
 from app.sandbox.posts import NewPost, XId, make_post, rfc3339
+from app.sandbox.problems import XProblem, not_found
 from app.sandbox.records import Entry, Post
+from app.sandbox.web import SandboxDep, read_json
 from app.sandbox.x_messages import send_message
 
 router = APIRouter(prefix="/sandbox")
@@ -90,7 +91,7 @@ async def delete_post(sandbox: SandboxDep, post_id: str) -> Response:
     if post is None:
         raise not_found("id", post_id, "tweet")
     await sandbox.delete(post)
-    return _json({"deleted": True})
+    return show_json({"deleted": True})
 
 
 @router.post("/messages")
@@ -101,7 +102,7 @@ async def write_message(request: Request, sandbox: SandboxDep) -> Response:
         raise not_found("sender_id", new.sender_id, "user")
     account_id = sandbox.state.settings.account_id
     message = await send_message(sandbox, new.sender_id, account_id, new.text)
-    return _json({"id": message.id})
+    return show_json({"id": message.id})
 
 
 @router.get("/messages")
@@ -113,7 +114,7 @@ async def list_messages(
     """Oldest first. `cursor`: the id of the last message already seen."""
     found = [message for message in sandbox.state.messages if int(message.id) > cursor]
     items = [{**to_builtins(one), "created_at": rfc3339(one.created_at)} for one in found[:limit]]
-    return _json({"items": items, "next_cursor": items[-1]["id"] if found[limit:] else None})
+    return show_json({"items": items, "next_cursor": items[-1]["id"] if found[limit:] else None})
 
 
 @router.delete("/people/{person_id}/grants")
@@ -131,12 +132,12 @@ async def disconnect(sandbox: SandboxDep, person_id: str) -> Response:
         }
         event = Event(type="oauth.revoke", id=state.new_id(), payload=payload)
         await sandbox.notify_unasked(event)
-    return _json({"ended": ended})
+    return show_json({"ended": ended})
 
 
 @router.get("/state")
 async def show_state(sandbox: SandboxDep) -> Response:
-    return _json(describe(sandbox))
+    return show_json(describe(sandbox))
 
 
 @router.get("/replies")
@@ -162,7 +163,7 @@ async def list_replies(
         }
         for post in page[:limit]
     ]
-    return _json({"items": items, "next_cursor": items[-1]["id"] if page[limit:] else None})
+    return show_json({"items": items, "next_cursor": items[-1]["id"] if page[limit:] else None})
 
 
 def describe(sandbox: Sandbox) -> dict[str, Any]:
@@ -200,6 +201,10 @@ def describe(sandbox: Sandbox) -> dict[str, Any]:
             for name in ("activity_stream", "filtered_stream")
         },
         "webhooks": [to_builtins(webhook) for webhook in state.webhooks.values()],
+        "faults": {
+            "armed": len(sandbox.faults.armed),
+            "fired": dict(sorted(sandbox.faults.fired.items())),
+        },
         "subscriptions": len(state.subscriptions),
         "rules": len(state.rules),
         "grants": len(state.grants),
@@ -224,9 +229,9 @@ async def _lines(request: Request) -> AsyncIterator[tuple[int, bytes]]:
 
 def _answer(outcome: Outcome) -> Response:
     failed = outcome.rejected and not outcome.ids
-    return _json(to_builtins(outcome), status=400 if failed else 200)
+    return show_json(to_builtins(outcome), status=400 if failed else 200)
 
 
-def _json(body: dict[str, Any], *, status: int = 200) -> Response:
+def show_json(body: dict[str, Any], *, status: int = 200) -> Response:
     indented = msgspec.json.format(msgspec.json.encode(body), indent=1)
     return Response(indented + b"\n", status, media_type="application/json")

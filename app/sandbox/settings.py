@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from app.sandbox.faults import Fault
+from app.sandbox.problems import ProblemHost
 from app.sandbox.profiles import ProfileName
 
 
@@ -26,6 +28,8 @@ class SandboxSettings:
     rate limits, which a test makes shorter; the day is 96 of them.
     `field_names`: of posts and people, as an edition of X's OpenAPI has them. All recorded traffic
     has those of 2.166; who asks by `post.fields`, which 2.167 brought, is answered in the new ones.
+    `problem_host`: under which the types of problems are; live ones are under the first, documented
+    ones under api.x.com. `faults`: armed from the start, see `faults`.
     `clock`: Unix seconds.
     """
 
@@ -53,4 +57,6 @@ class SandboxSettings:
     queue_events_max: int = 50_000
     posts_kept_max: int = 500_000
     field_names: Literal["2.166", "2.167"] = "2.166"
+    problem_host: ProblemHost | Literal["alternating"] = "api.twitter.com"
+    faults: tuple[Fault, ...] = ()
     clock: Callable[[], float] = time.time

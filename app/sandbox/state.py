@@ -3,8 +3,10 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from typing import get_args
 
 from app.sandbox.journal import Journal
+from app.sandbox.problems import ProblemHost
 from app.sandbox.profiles import PRICES_MICRO_USD, PROFILES
 from app.sandbox.records import (
     AccessToken,
@@ -21,6 +23,7 @@ from app.sandbox.records import (
 from app.sandbox.settings import SandboxSettings
 
 _SNOWFLAKE_EPOCH_MS = 1_288_834_974_657
+_PROBLEM_HOSTS: tuple[ProblemHost, ...] = get_args(ProblemHost)
 _LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
@@ -76,6 +79,7 @@ class State:
         self._posts_charged: set[str] = set()
         self._charged_on: date | None = None
         self.rate_windows: dict[tuple[str, str, str], RateWindow] = {}
+        self._problems_told = 0
         self._ids_made = 0
         self._newest_id = 0
         self._journal = Journal(settings.data_file) if settings.data_file else None
@@ -197,6 +201,14 @@ class State:
         for person_id in post.mentioned:
             _remove(self.mentions[person_id], post)
         self.replies_to.pop(post.id, None)
+
+    def problem_host(self) -> str:
+        """Of the problem that is told next."""
+        host = self.settings.problem_host
+        if host == "alternating":
+            self._problems_told += 1
+            host = _PROBLEM_HOSTS[self._problems_told % len(_PROBLEM_HOSTS)]
+        return host
 
     def charge_read(self, post_id: str, kind: str = "post_read") -> None:
         """A post is charged once a day (UTC), however often and whichever way it is read."""

@@ -10,9 +10,11 @@ from fastapi import APIRouter, Query, Request, Response
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from app.sandbox.gate import SandboxDep, answer, gate, invalid, not_found, read_json
+from app.sandbox.gate import gate
 from app.sandbox.posts import XId, rfc3339
+from app.sandbox.problems import invalid, not_found
 from app.sandbox.records import Entry, Subscription
+from app.sandbox.web import SandboxDep, answer, read_json
 from app.sandbox.x_webhooks import known_webhook
 
 router = APIRouter(prefix="/2/activity/subscriptions")

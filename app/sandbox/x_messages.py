@@ -7,12 +7,14 @@ from msgspec import Meta, Struct
 
 from app.sandbox.delivery import Sandbox
 from app.sandbox.events import message_event
-from app.sandbox.gate import SandboxDep, answer, forbidden, gate, not_found, read_json, user_of
+from app.sandbox.gate import gate, user_of
+from app.sandbox.problems import forbidden, not_found
 from app.sandbox.records import Entry, Message
+from app.sandbox.request_faults import DM_NOT_PERMITTED
+from app.sandbox.web import SandboxDep, answer, read_json
 
 router = APIRouter()
 
-NOT_PERMITTED = "You do not have permission to DM one or more participants."
 _TEXT_LENGTH_MAX = 10_000
 
 
@@ -34,7 +36,7 @@ async def create_message(request: Request, sandbox: SandboxDep, participant_id: 
     if participant_id not in state.people:
         raise not_found("participant_id", participant_id, "user")
     if (participant_id, sender_id) not in state.wrote_to:
-        raise forbidden(NOT_PERMITTED)
+        raise forbidden(DM_NOT_PERMITTED)
     message = await send_message(sandbox, sender_id, participant_id, wanted.text)
     state.usage["dm"] += 1
     participants = sorted((sender_id, participant_id), key=int)

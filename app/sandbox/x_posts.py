@@ -7,33 +7,21 @@ from msgspec import Meta, Struct
 
 from app.kit.urls import URL
 from app.kit.weighted_length import WEIGHTED_LENGTH_MAX, weighted_length
-from app.sandbox.gate import (
-    SandboxDep,
-    XProblem,
-    answer,
-    forbidden,
-    gate,
-    invalid,
-    not_found,
-    read_json,
-    user_of,
-)
+from app.sandbox.gate import gate, user_of
 from app.sandbox.posts import NewPost, XId, make_post, show_person
+from app.sandbox.problems import XProblem, forbidden, invalid, not_found
 from app.sandbox.records import Entry, Post
+from app.sandbox.request_faults import DUPLICATE, NOT_SUMMONED
 from app.sandbox.selection import Selection
 from app.sandbox.state import State
+from app.sandbox.web import SandboxDep, answer, read_json
 
 router = APIRouter()
 
 TOO_LONG = "You are not permitted to perform this action."
 GONE = "You attempted to reply to a Tweet that is deleted or not visible to you."
-NOT_SUMMONED = (
-    "Reply to this conversation is not allowed because you have not been mentioned or otherwise"
-    " engaged by the author of the post you are replying to."
-)
 NOT_YOURS = "You are not authorized to delete this Tweet."
 _IDS = "^[0-9]{1,19}(,[0-9]{1,19}){0,99}$"
-DUPLICATE = "You are not allowed to create a Tweet with duplicate content."
 
 
 class ReplyTo(Struct, forbid_unknown_fields=True):

@@ -5,11 +5,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from msgspec import Struct
 
-from app.sandbox.gate import PROBLEMS, SandboxDep, answer, gate, invalid, read_json
+from app.sandbox.gate import gate
 from app.sandbox.posts import XId, rfc3339
+from app.sandbox.problems import PROBLEMS, invalid
 from app.sandbox.records import Entry, Rule
 from app.sandbox.rule_language import RuleError, parse_rule
 from app.sandbox.state import State
+from app.sandbox.web import SandboxDep, answer, read_json
 
 router = APIRouter(prefix="/2/tweets/search/stream/rules")
 
@@ -158,5 +160,5 @@ def _delete(
     if not dry_run:
         for rule_id in ids.keys() - gone:
             state.record(Entry(rule_deleted=rule_id))
-    errors = [invalid("Rule does not exist", value=rule_id).body for rule_id in gone]
+    errors = [{**invalid("Rule does not exist", value=rule_id).body} for rule_id in gone]
     return errors, {"deleted": len(ids) - len(gone), "not_deleted": len(gone)}

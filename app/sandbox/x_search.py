@@ -10,14 +10,16 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AwareDatetime
 
-from app.sandbox.gate import SandboxDep, answer, gate, invalid, not_found
+from app.sandbox.gate import gate
 from app.sandbox.posts import rfc3339
+from app.sandbox.problems import invalid, not_found
 from app.sandbox.profiles import MENTIONS_MAX, RESULTS_MAX, SEARCH_DAYS
 from app.sandbox.records import Post
 from app.sandbox.rule_language import RuleError, parse_rule
 from app.sandbox.rules import subject_of
 from app.sandbox.selection import Selection
 from app.sandbox.state import State, id_at, post_number
+from app.sandbox.web import SandboxDep, answer
 
 router = APIRouter()
 
