@@ -16,6 +16,7 @@ import uvicorn
 from starlette.types import Message, Receive, Scope, Send
 
 from app.sandbox.main import SandboxServer, SandboxSettings
+from tests.watching import TESTER, watched
 
 ACCOUNT = "1000000000000000001"
 SECRET = "the secret of the tests"
@@ -141,8 +142,11 @@ async def serving(server: uvicorn.Server) -> AsyncIterator[str]:
 async def running_x(**settings: Any) -> AsyncIterator[X]:
     given = {"app_token": "app", "user_token": "user", "consumer_secret": SECRET, **settings}
     server = SandboxServer(SandboxSettings(**given), port=0)
-    async with (
-        serving(server) as address,
-        httpx.AsyncClient(base_url=address, trust_env=False, timeout=30) as client,
-    ):
-        yield X(server, client)
+    with watched(server):
+        async with (
+            serving(server) as address,
+            httpx.AsyncClient(
+                base_url=address, headers=TESTER, trust_env=False, timeout=30
+            ) as client,
+        ):
+            yield X(server, client)
