@@ -147,7 +147,8 @@ def _fits_64_bits(value: object) -> bool:
 @dataclass
 class Exchange:
     """One request and its answer, as far as they came: `sent` is the request's body, None when the
-    server did not read it to its end; of an exchange without an answer `status` is 0.
+    server did not read it to its end; of an exchange without an answer `status` is 0. `scheme` is
+    the documents' name for how the caller said who he is; None where that is not known.
     """
 
     method: str
@@ -158,6 +159,7 @@ class Exchange:
     status: int = 0
     answer_type: str = ""
     said: bytes = b""
+    scheme: str | None = None
     is_a_testers: bool = False
 
     def __str__(self) -> str:
@@ -288,6 +290,9 @@ class Operation:
 
     def request_faults(self, exchange: Exchange) -> list[str]:
         faults = []
+        schemes = {scheme for accepted in self._spec.get("security", ()) for scheme in accepted}
+        if exchange.scheme and exchange.scheme not in schemes:
+            faults.append(f"{exchange.scheme}: is not among {sorted(schemes)}")
         found = self.path.fullmatch(exchange.path)
         given = found.groupdict() if found else {}
         query = parse_qsl(exchange.query, keep_blank_values=True)

@@ -134,6 +134,12 @@ class TestWhatIsWrong:
         [found] = x.faults(replace(REFUSED, said=json.dumps(body).encode()))
         assert fault in found
 
+    def test_a_caller_whom_the_operation_does_not_know(self, x: Documents) -> None:
+        assert x.faults(replace(CREATE, scheme="OAuth2UserToken")) == []
+        assert x.faults(replace(CREATE, scheme="BearerToken")) == [
+            "request: BearerToken: is not among ['OAuth2UserToken', 'UserToken']"
+        ]
+
     def test_a_problem_under_the_wrong_content_type(self, x: Documents) -> None:
         assert x.faults(replace(REFUSED, answer_type=JSON))
 

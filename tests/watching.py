@@ -40,8 +40,9 @@ class Watch:
     nothing is slower and nothing is changed.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, app_token: str) -> None:
         self._app = app
+        self._app_token = app_token
         self._recorded: list[_Recorded] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,6 +55,7 @@ class Watch:
             scope["path"],
             scope["query_string"].decode(),
             content_type=headers.get("content-type", ""),
+            scheme=self._scheme(headers.get("authorization", "")),
             is_a_testers=headers.get("user-agent") == TESTER["user-agent"],
         )
         recorded = _Recorded(exchange)
@@ -75,6 +77,12 @@ class Watch:
             await send(message)
 
         await self._app(scope, heard, saying)
+
+    def _scheme(self, authorization: str) -> str | None:
+        kind, _, token = authorization.partition(" ")
+        if kind.lower() != "bearer":
+            return None
+        return "BearerToken" if token == self._app_token else "OAuth2UserToken"
 
     def exchanges(self) -> list[Exchange]:
         return [recorded.whole() for recorded in self._recorded]
@@ -99,7 +107,8 @@ class Watch:
 @contextmanager
 def watched(server: SandboxServer) -> Iterator[Watch]:
     """For a server that has not started; it must have stopped when this ends."""
-    watch = Watch(server.config.app)
+    app = server.config.app
+    watch = Watch(app, app_token=app.state.sandbox.state.settings.app_token)
     server.config.app = watch
     yield watch
     if x := documents():

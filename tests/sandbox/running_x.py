@@ -16,7 +16,7 @@ import uvicorn
 from starlette.types import Message, Receive, Scope, Send
 
 from app.sandbox.main import SandboxServer, SandboxSettings
-from tests.watching import TESTER, watched
+from tests.watching import TESTER, Watch, watched
 
 ACCOUNT = "1000000000000000001"
 SECRET = "the secret of the tests"
@@ -33,6 +33,7 @@ class X:
 
     server: SandboxServer
     client: httpx.AsyncClient
+    watch: Watch
 
     async def people(self, *handles: str) -> None:
         """Ids are 1, 2, 3 …"""
@@ -142,11 +143,11 @@ async def serving(server: uvicorn.Server) -> AsyncIterator[str]:
 async def running_x(**settings: Any) -> AsyncIterator[X]:
     given = {"app_token": "app", "user_token": "user", "consumer_secret": SECRET, **settings}
     server = SandboxServer(SandboxSettings(**given), port=0)
-    with watched(server):
+    with watched(server) as watch:
         async with (
             serving(server) as address,
             httpx.AsyncClient(
                 base_url=address, headers=TESTER, trust_env=False, timeout=30
             ) as client,
         ):
-            yield X(server, client)
+            yield X(server, client, watch)
