@@ -237,7 +237,7 @@ class Document:
         which JSON Schema does not know.
         """
         if schema.get("$ref") == PROBLEM and closed:
-            return {"type": "object"}  # by `problem_faults`
+            return {"type": "object", "format": "problem"}
         new = {name: schema[name] for name in schema.keys() & _KEPT}
         alternatives = [*schema.get("oneOf", ()), *schema.get("anyOf", ())]
         each_closed = closed and all(self._names_fields(s) for s in alternatives)
@@ -355,6 +355,7 @@ class Documents:
 
     def __init__(self, *documents: Document) -> None:
         self._documents = documents
+        formats.checks("problem", raises=ValueError)(self._is_problem)
 
     def operation(self, exchange: Exchange) -> str | None:
         """As in `GET /2/users/{id}/tweets`."""
@@ -418,9 +419,12 @@ class Documents:
                 faults.append(f"no JSON: {body[:SHOWN_MAX]!r}")
                 continue
             faults += fewest(operation.answer_faults(exchange, value) for operation in operations)
-            for error in value.get("errors", ()):
-                faults += [f"errors: {fault}" for fault in self.problem_faults(error)]
         return faults
+
+    def _is_problem(self, value: object) -> bool:
+        if faults := self.problem_faults(value):
+            raise ValueError("; ".join(faults))
+        return True
 
     def _refusal_faults(self, exchange: Exchange) -> list[str]:
         if exchange.status in GATEWAY_STATUSES:
@@ -469,7 +473,7 @@ def _told(error: ValidationError) -> str:
     """Where, and what: of alternatives that all fail, the one that failed deepest was meant."""
     while error.context:
         error = max(error.context, key=lambda inner: len(inner.path))
-    message = error.message
+    message = str(error.cause or error.message)
     if len(message) > SHOWN_MAX:
         message = f"{message[: SHOWN_MAX // 2]} … {message[-SHOWN_MAX // 2 :]}"
     return f"{error.json_path}: {message}"

@@ -110,7 +110,7 @@ class TestWhatIsWrong:
             ({"data": {"id": "7", "text": "a", "created_at": "now"}}, "is not a 'date-time'"),
             ({"data": {"id": "7", "text": 7}}, "$.data.text: 7 is not of type 'string'"),
             ({"data": {"id": "7", "text": "a"}, "matching_rules": [{}]}, "'id' is a required"),
-            ({"errors": [{"title": "gone"}]}, "errors: $: is no problem with a type"),
+            ({"errors": [{"title": "gone"}]}, "$.errors[0]: $: is no problem with a type"),
         ],
     )
     def test_of_a_line_of_a_stream(self, x: Documents, line: object, fault: str) -> None:
