@@ -464,8 +464,8 @@ def _typed(text: str, schema: Schema) -> object:
     match schema.get("type"):
         case "integer" if re.fullmatch(r"-?[0-9]+", text):
             return int(text)
-        case "boolean" if text in ("true", "false"):
-            return text == "true"
+        case "boolean" if text.lower() in ("true", "false"):  # X takes Python's True too
+            return text.lower() == "true"
     return text
 
 

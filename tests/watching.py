@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 import pytest
 from starlette.datastructures import Headers
@@ -95,12 +96,12 @@ class Watch:
         )
 
     def operations(self, x: Documents) -> set[str]:
-        """Those that were answered with success, and rightly."""
+        """Those that somebody other than a tester was answered rightly, with success."""
         return {
             operation
             for exchange in self.exchanges()
-            if 0 < exchange.status < 400 and not x.faults(exchange)
-            if (operation := x.operation(exchange))
+            if not exchange.is_a_testers and 0 < exchange.status < HTTPStatus.BAD_REQUEST
+            if not x.faults(exchange) and (operation := x.operation(exchange))
         }
 
 

@@ -3,8 +3,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-import uvicorn
-from running_x import Listen, Receiver, Start, X, running_x, serving
+from running_x import Listen, Receiver, Start, X, listening, running_x
 
 from tests.watching import judge_events
 
@@ -25,12 +24,8 @@ async def listen() -> AsyncIterator[Listen]:
     async with AsyncExitStack() as stack:
 
         async def listen_once(**how: Any) -> Receiver:
-            receiver = Receiver(**how)
-            receivers.append(receiver)
-            config = uvicorn.Config(receiver, port=0, lifespan="off", log_level="warning")
-            address = await stack.enter_async_context(serving(uvicorn.Server(config)))
-            receiver.url = f"{address}/webhooks/x"
-            return receiver
+            receivers.append(await stack.enter_async_context(listening(**how)))
+            return receivers[-1]
 
         yield listen_once
     judge_events(body for receiver in receivers for _, body in receiver.received)

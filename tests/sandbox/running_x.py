@@ -73,6 +73,12 @@ class X:
     async def register(self, url: str) -> httpx.Response:
         return await self.client.post("/2/webhooks", json={"url": url}, headers=APP)
 
+    async def connected(self, stream: str) -> None:
+        """When somebody is connected to it."""
+        async with asyncio.timeout(10):
+            while not (await self.state())["connections"][stream]:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
     async def state(self) -> dict[str, Any]:
         state: dict[str, Any] = (await self.client.get("/sandbox/state")).json()
         return state
@@ -144,6 +150,15 @@ async def serving(server: uvicorn.Server) -> AsyncIterator[str]:
     finally:
         server.should_exit = True
         await running
+
+
+@asynccontextmanager
+async def listening(**how: Any) -> AsyncIterator[Receiver]:
+    receiver = Receiver(**how)
+    config = uvicorn.Config(receiver, port=0, lifespan="off", log_level="warning")
+    async with serving(uvicorn.Server(config)) as address:
+        receiver.url = f"{address}/webhooks/x"
+        yield receiver
 
 
 @asynccontextmanager
