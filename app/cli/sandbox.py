@@ -25,9 +25,9 @@ def sandbox(
         Path | None, typer.Option(help="A file that keeps posts and replies over a restart.")
     ] = None,
     field_names: Annotated[
-        Literal["recorded", "2.167"],
-        typer.Option(help="As X's traffic has them, or as X's newest OpenAPI document does."),
-    ] = "recorded",
+        Literal["2.166", "2.167"],
+        typer.Option(help="Names of fields as in this edition of X's OpenAPI document."),
+    ] = "2.166",
 ) -> None:
     """Run a stand-in for X on this machine, with a timeline to look at and to post on.
 

@@ -150,8 +150,8 @@ class TestXdk:
         response, post_id = await self.first(x)
         assert (response.data.id, response.data.text) == (post_id, "@TagbackDemo #Coffee")
 
-    async def test_takes_metrics_under_the_new_names_alone(self, start: Start) -> None:
-        """Under the recorded names it drops a post with metrics without a word."""
+    async def test_takes_metrics_under_the_new_names(self, start: Start) -> None:
+        """Under the recorded names it drops a post with metrics, silently."""
         renamed = await start(field_names="2.167", keep_alive_seconds=0.1)
         await renamed.people("ann")
         client = xdk.Client(base_url=address(renamed), access_token="user")
