@@ -66,6 +66,18 @@ OBSERVED: Mapping[tuple[str, ...], Schema | list[Schema]] = {
         "edit_history_tweet_ids": {"type": "array", "items": {"type": "string"}},
     },
     ("User", "properties", "public_metrics", "properties"): {"media_count": {"type": "integer"}},
+    ("Expansions", "properties", "users"): {  # each in a `data` of its own with post.delete
+        "items": {
+            "anyOf": [
+                {"$ref": "#/components/schemas/User"},
+                {
+                    "type": "object",
+                    "required": ["data"],
+                    "properties": {"data": {"$ref": "#/components/schemas/User"}},
+                },
+            ]
+        }
+    },
     ("UsageCapExceededProblem", "properties"): {
         "account_id": {"type": "string"},
         "product_name": {"type": "string"},

@@ -6,20 +6,26 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Query, Request, Response
-from msgspec import Struct
+from msgspec import Meta, Struct, to_builtins
 
 from app.sandbox.delivery import Sandbox
 from app.sandbox.events import Event
-from app.sandbox.gate import SandboxDep, XProblem, not_found
+from app.sandbox.gate import SandboxDep, XProblem, not_found, read_json
 from app.sandbox.oauth import revoke_all
 from app.sandbox.people import NewPerson, make_person
-from app.sandbox.posts import NewPost, make_post, rfc3339
+from app.sandbox.posts import NewPost, XId, make_post, rfc3339
 from app.sandbox.records import Entry, Post
+from app.sandbox.x_messages import send_message
 
 router = APIRouter(prefix="/sandbox")
 
 LINE_BYTES_MAX = 20_000_000  # a list of people is one line
 _REJECTIONS_SHOWN_MAX = 100
+
+
+class NewMessage(Struct, forbid_unknown_fields=True):
+    sender_id: XId
+    text: Annotated[str, Meta(min_length=1)]
 
 
 class Outcome(Struct):
@@ -75,6 +81,39 @@ async def make_posts(request: Request, sandbox: SandboxDep) -> Response:
         outcome.ids.append(post.id)
         await sandbox.publish(post)
     return _answer(outcome)
+
+
+@router.delete("/posts/{post_id}")
+async def delete_post(sandbox: SandboxDep, post_id: str) -> Response:
+    """Its author takes it back."""
+    post = sandbox.state.posts.get(post_id)
+    if post is None:
+        raise not_found("id", post_id, "tweet")
+    await sandbox.delete(post)
+    return _json({"deleted": True})
+
+
+@router.post("/messages")
+async def write_message(request: Request, sandbox: SandboxDep) -> Response:
+    """A person sends the programme's account a direct message, and may be answered from then on."""
+    new = await read_json(request, NewMessage)
+    if new.sender_id not in sandbox.state.people:
+        raise not_found("sender_id", new.sender_id, "user")
+    account_id = sandbox.state.settings.account_id
+    message = await send_message(sandbox, new.sender_id, account_id, new.text)
+    return _json({"id": message.id})
+
+
+@router.get("/messages")
+async def list_messages(
+    sandbox: SandboxDep,
+    cursor: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
+) -> Response:
+    """Oldest first. `cursor`: the id of the last message already seen."""
+    found = [message for message in sandbox.state.messages if int(message.id) > cursor]
+    items = [{**to_builtins(one), "created_at": rfc3339(one.created_at)} for one in found[:limit]]
+    return _json({"items": items, "next_cursor": items[-1]["id"] if found[limit:] else None})
 
 
 @router.delete("/people/{person_id}/grants")
@@ -140,6 +179,7 @@ def describe(sandbox: Sandbox) -> dict[str, Any]:
         "people": len(state.people),
         "posts": len(state.posts),
         "replies": state.replies,
+        "messages": len(state.messages),
         "events": {
             name: {
                 "delivered": channel.delivered,
@@ -159,7 +199,7 @@ def describe(sandbox: Sandbox) -> dict[str, Any]:
             name: len(sandbox.streams.connected(name))
             for name in ("activity_stream", "filtered_stream")
         },
-        "webhooks": [msgspec.to_builtins(webhook) for webhook in state.webhooks.values()],
+        "webhooks": [to_builtins(webhook) for webhook in state.webhooks.values()],
         "subscriptions": len(state.subscriptions),
         "rules": len(state.rules),
         "grants": len(state.grants),
@@ -184,7 +224,7 @@ async def _lines(request: Request) -> AsyncIterator[tuple[int, bytes]]:
 
 def _answer(outcome: Outcome) -> Response:
     failed = outcome.rejected and not outcome.ids
-    return _json(msgspec.to_builtins(outcome), status=400 if failed else 200)
+    return _json(to_builtins(outcome), status=400 if failed else 200)
 
 
 def _json(body: dict[str, Any], *, status: int = 200) -> Response:

@@ -1,7 +1,7 @@
 from dataclasses import dataclass
 
-from app.sandbox.events import Event, filtered_line, mention_event
-from app.sandbox.records import Post, Subscription
+from app.sandbox.events import Event, deletion_event, filtered_line, mention_event
+from app.sandbox.records import Entry, Post, Subscription
 from app.sandbox.rules import matching_rules
 from app.sandbox.state import State
 from app.sandbox.streams import Line, Streams
@@ -26,6 +26,15 @@ class Sandbox:
             )
         if subscribed := self._subscribed("post.mention.create", *post.mentioned):
             await self._send(mention_event(self.state, post), subscribed)
+
+    async def delete(self, post: Post) -> None:
+        """All its versions: an edit does not outlive the post it is of."""
+        known = self.state.posts
+        history = self.state.edits.get(post.history[0], post.history)
+        for version in [known[post_id] for post_id in history if post_id in known]:
+            event = deletion_event(self.state, version)
+            self.state.record(Entry(post_deleted=version.id))
+            await self.notify(event, version.author_id)
 
     async def notify(self, event: Event, *about: str) -> None:
         """Whoever subscribed to such events about one of these people."""

@@ -1,12 +1,12 @@
 """What goes over the wire when something happens."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from app.sandbox.posts import show_person, show_post
-from app.sandbox.records import Post, Rule, Subscription
+from app.sandbox.records import Message, Post, Rule, Subscription
 from app.sandbox.selection import Selection, in_new_names, referenced_by
 from app.sandbox.state import State
 
@@ -52,6 +52,43 @@ def mention_event(state: State, post: Post) -> Event:
         includes=includes,
         post_id=post.id,
     )
+
+
+def deletion_event(state: State, post: Post) -> Event:
+    person = show_person(state.people[post.author_id])
+    return Event(
+        type="post.delete",
+        id=state.new_id(),
+        payload={"id": post.id, "author_id": post.author_id},
+        includes={"users": [{"data": person}]},
+    )
+
+
+def message_event(
+    state: State, message: Message, event_type: Literal["dm.received", "dm.sent"]
+) -> Event:
+    """In the shape of version 1.1, which X still gives it."""
+    people = (message.sender_id, message.recipient_id)
+    created = {
+        "type": "message_create",
+        "id": message.id,
+        "created_timestamp": str(int(message.created_at.timestamp() * 1000)),
+        "message_create": {
+            "target": {"recipient_id": message.recipient_id},
+            "sender_id": message.sender_id,
+            "message_data": {
+                "text": message.text,
+                "entities": {"hashtags": [], "symbols": [], "user_mentions": [], "urls": []},
+            },
+        },
+    }
+    payload = {
+        "direct_message_events": [created],
+        "users": {
+            person_id: {"data": show_person(state.people[person_id])} for person_id in people
+        },
+    }
+    return Event(type=event_type, id=state.new_id(), payload=payload)
 
 
 def filtered_line(state: State, post: Post, rules: list[Rule], selection: Selection) -> bytes:

@@ -59,6 +59,16 @@ class Rule(Struct, kw_only=True, omit_defaults=True):
     tag: str | None = None
 
 
+class Message(Struct, kw_only=True):
+    """A direct message."""
+
+    id: str
+    sender_id: str
+    recipient_id: str
+    text: str
+    created_at: datetime
+
+
 class Grant(Struct, kw_only=True, omit_defaults=True):
     """What a person allowed the app. Of the refresh token that counts now only the SHA-256 is kept:
     in memory and in the data file alike.
@@ -92,6 +102,8 @@ class Entry(Struct, kw_only=True, omit_defaults=True):
 
     person: Person | None = None
     post: Post | None = None
+    post_deleted: str | None = None
+    message: Message | None = None
     webhook: Webhook | None = None
     subscription: Subscription | None = None
     unsubscribed: str | None = None

@@ -12,8 +12,9 @@ class SandboxSettings:
     """What the stand-in is told at start. The secrets are well known: it listens on this machine
     alone, and its clients are given the same values.
 
-    `data_file`: NDJSON that keeps people, posts, webhooks, subscriptions, rules and what people
-    allowed the app over a restart: a refresh token by its SHA-256, an access token not at all.
+    `data_file`: NDJSON that keeps people, posts, messages, webhooks, subscriptions, rules and what
+    people allowed the app over a restart: a refresh token by its SHA-256, an access token not at
+    all.
     `user_token`: a token of the programme's account that never ends and has every scope.
     `redirect_uris`: where people are sent back to after signing in, exactly; none means any
     address of this machine.

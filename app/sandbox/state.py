@@ -1,5 +1,5 @@
 from bisect import bisect_left, insort
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -11,6 +11,7 @@ from app.sandbox.records import (
     Code,
     Entry,
     Grant,
+    Message,
     Person,
     Post,
     Rule,
@@ -55,6 +56,8 @@ class State:
         self.own_texts: set[str] = set()
         self.replies_to: defaultdict[str, list[Post]] = defaultdict(list)
         self.replies = 0
+        self.messages: deque[Message] = deque(maxlen=settings.queue_events_max)
+        self.wrote_to: set[tuple[str, str]] = set()
         self.edits: dict[str, tuple[str, ...]] = {}
         self.webhooks: dict[str, Webhook] = {}
         self.subscriptions: dict[str, Subscription] = {}
@@ -120,6 +123,16 @@ class State:
             self.ids_by_handle[person.handle.lower()] = person.id
         if entry.post:
             self._apply_post(entry.post)
+        if deleted := self.posts.get(entry.post_deleted or ""):
+            self._apply_deletion(deleted)
+        if message := entry.message:
+            self.messages.append(message)
+            self.wrote_to.add((message.sender_id, message.recipient_id))
+        self._apply_listening(entry)
+        self._apply_rule(entry)
+        self._apply_grant(entry)
+
+    def _apply_listening(self, entry: Entry) -> None:
         if webhook := entry.webhook:
             self.webhooks[webhook.id] = webhook
         if subscription := entry.subscription:
@@ -131,8 +144,6 @@ class State:
             for subscription in list(self.subscriptions.values()):
                 if subscription.webhook_id == gone:
                     del self.subscriptions[subscription.id]
-        self._apply_rule(entry)
-        self._apply_grant(entry)
 
     def _apply_rule(self, entry: Entry) -> None:
         if rule := entry.rule:
@@ -169,6 +180,16 @@ class State:
                 self.replies += 1
         if len(self.posts) > self.settings.posts_kept_max:
             self._forget(next(iter(self.posts.values())))
+
+    def _apply_deletion(self, post: Post) -> None:
+        self._forget(post)
+        if post.author_id == self.settings.account_id:
+            _remove(self.own, post)
+            self.own_texts.discard(post.text)
+            self.replies -= post.reply_to is not None
+        siblings = self.replies_to.get(post.reply_to or "", [])
+        if post in siblings:
+            siblings.remove(post)
 
     def _forget(self, post: Post) -> None:
         del self.posts[post.id]

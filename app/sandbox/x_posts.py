@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from msgspec import Meta, Struct
 
 from app.kit.urls import URL
@@ -14,6 +14,7 @@ from app.sandbox.gate import (
     forbidden,
     gate,
     invalid,
+    not_found,
     read_json,
     user_of,
 )
@@ -30,6 +31,8 @@ NOT_SUMMONED = (
     "Reply to this conversation is not allowed because you have not been mentioned or otherwise"
     " engaged by the author of the post you are replying to."
 )
+NOT_YOURS = "You are not authorized to delete this Tweet."
+_IDS = "^[0-9]{1,19}(,[0-9]{1,19}){0,99}$"
 DUPLICATE = "You are not allowed to create a Tweet with duplicate content."
 
 
@@ -58,6 +61,49 @@ async def create_post(request: Request, sandbox: SandboxDep) -> Response:
     state.record(Entry(post=post))
     data = {"id": post.id, "text": post.text, "edit_history_tweet_ids": post.history}
     return answer(request, {"data": data}, status=201)
+
+
+@router.get("/2/tweets/{post_id}", dependencies=gate("either", "tweet.read", "users.read"))
+async def show_one(request: Request, sandbox: SandboxDep, post_id: str) -> Response:
+    state = sandbox.state
+    post = state.posts.get(post_id)
+    if post is None:
+        return answer(request, {"errors": [_missing("id", post_id)]})
+    state.charge_read(post.id)
+    return answer(request, Selection.of(request, state).one(state, post))
+
+
+@router.get("/2/tweets", dependencies=gate("either", "tweet.read", "users.read"))
+async def show_many(
+    request: Request, sandbox: SandboxDep, ids: Annotated[str, Query(pattern=_IDS)]
+) -> Response:
+    state = sandbox.state
+    wanted = list(dict.fromkeys(ids.split(",")))
+    posts = [state.posts[post_id] for post_id in wanted if post_id in state.posts]
+    for post in posts:
+        state.charge_read(post.id)
+    errors = [_missing("ids", post_id) for post_id in wanted if post_id not in state.posts]
+    shown = Selection.of(request, state).many(state, posts)
+    return answer(request, shown | ({"errors": errors} if errors else {}))
+
+
+@router.delete(
+    "/2/tweets/{post_id}", dependencies=gate("user", "tweet.read", "tweet.write", "users.read")
+)
+async def delete_post(request: Request, sandbox: SandboxDep, post_id: str) -> Response:
+    post = sandbox.state.posts.get(post_id)
+    if post is None:
+        raise not_found("id", post_id, "tweet")
+    if post.author_id != user_of(request):
+        raise forbidden(NOT_YOURS)
+    await sandbox.delete(post)
+    return answer(request, {"data": {"deleted": True}})
+
+
+def _missing(parameter: str, post_id: str) -> dict[str, object]:
+    """In an answer that is a success otherwise."""
+    problem = not_found(parameter, post_id, "tweet").body
+    return {name: value for name, value in problem.items() if name != "status"}
 
 
 def refusal(state: State, wanted: CreatePost, author_id: str) -> XProblem | None:

@@ -87,6 +87,18 @@ async def scene() -> AsyncIterator[Scene]:
 Ask = Callable[[Scene], Awaitable[httpx.Response]]
 
 
+async def delete_post(scene: Scene) -> httpx.Response:
+    made = (await scene.user("POST", "/2/tweets", json={"text": "Coffee for half"})).json()
+    return await scene.user("DELETE", f"/2/tweets/{made['data']['id']}")
+
+
+async def send_message(scene: Scene) -> httpx.Response:
+    """To somebody who has written before."""
+    await scene.x.client.post("/sandbox/messages", json={"sender_id": "1", "text": "hello"})
+    path = "/2/dm_conversations/with/1/messages"
+    return await scene.user("POST", path, json={"text": "You will hear nothing more."})
+
+
 async def delete_rule(scene: Scene) -> httpx.Response:
     [rule_id] = await scene.x.rules("#Tea")
     body = {"delete": {"ids": [rule_id]}}
@@ -148,6 +160,12 @@ OPERATIONS: dict[str, Ask] = {
         "/2/tweets",
         json={"text": "Loaded", "reply": {"in_reply_to_tweet_id": s.post_id}},
     ),
+    "GET /2/tweets": lambda s: s.app(
+        "GET", "/2/tweets", params={"ids": f"{s.post_id},404", **EVERY_FIELD}
+    ),
+    "GET /2/tweets/{id}": lambda s: s.app("GET", f"/2/tweets/{s.post_id}", params=EVERY_FIELD),
+    "DELETE /2/tweets/{id}": delete_post,
+    "POST /2/dm_conversations/with/{participant_id}/messages": send_message,
     "GET /2/users/me": lambda s: s.user(
         "GET", "/2/users/me", params={"user.fields": EVERY_FIELD["user.fields"]}
     ),
