@@ -22,7 +22,8 @@ from app.networks.x.client import open_sender
 from app.networks.x.decode import XDecoder
 from app.networks.x.oauth import ACCOUNT_SCOPES, open_sign_in
 from app.sandbox.main import SandboxSettings, create_sandbox
-from tests.openapi import UNDOCUMENTED, Documents, documents
+from tests.observed import UNDOCUMENTED
+from tests.openapi import Documents, documents
 from tests.support import ROOT
 from tests.watching import judge_events
 
