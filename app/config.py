@@ -2,6 +2,7 @@
 
 import os
 from datetime import timedelta
+from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -50,24 +51,51 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default_factory=_default_data_dir)
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65_535)
+    public_url: AnyHttpUrl | None = None  # the address under which the world reaches this service
 
     # the programme
     programme_name: str = "Tagback"
     default_locale: Literal["en", "fr"] = "en"
     default_coupon_valid_days: int = Field(default=30, ge=1, le=3_650)
 
-    # X
+    # secrets: keys that seal tokens at rest, separated by commas, the first one seals; and the key
+    # that the issuer signs its hand-off links with
+    secret_keys: SecretStr | None = None
+    handoff_secret: SecretStr | None = Field(default=None, min_length=32)
+
+    # X: who we are to it
     x_base_url: AnyHttpUrl = AnyHttpUrl(X_BASE_URL)
+    x_client_id: str | None = None
+    x_client_secret: SecretStr | None = None
+    x_app_token: SecretStr | None = None
+    x_consumer_secret: SecretStr | None = None
+    # instead of `tagback x connect`, where tokens are kept elsewhere
     x_account_id: str | None = Field(default=None, pattern=r"^\d{1,20}$")
     x_handle: str | None = Field(default=None, pattern=r"^\w{1,15}$")
-    x_app_token: SecretStr | None = None
     x_user_token: SecretStr | None = None
-    x_consumer_secret: SecretStr | None = None
+
+    # X: how it listens. Mentions come by webhook where there is a public address, else by stream.
+    x_mentions_by: Literal["auto", "webhook", "stream", "off"] = "auto"
+    x_hashtag_stream: bool = False
+    x_stream_rules_max: int = Field(default=1_000, ge=1)
+    x_lease_seconds: float = Field(default=10.0, gt=0)
+    x_gap_minutes: int = Field(default=15, ge=0, le=7 * 24 * 60)
+
+    # X: how it answers
     x_reply_needs_mention: bool = True
-    x_price_post_read_microusd: int = Field(default=5_000, ge=0)
-    x_price_summoned_reply_microusd: int = Field(default=10_000, ge=0)
     x_replies_per_window: int = Field(default=100, ge=1)
     x_replies_window_seconds: int = Field(default=900, ge=1)
+    x_messages_per_window: int = Field(default=15, ge=1)
+
+    # X: what it costs, in millionths of a US dollar, and how much it may cost in a calendar month
+    x_price_post_read_microusd: int = Field(default=5_000, ge=0)
+    x_price_user_read_microusd: int = Field(default=10_000, ge=0)
+    x_price_owned_read_microusd: int = Field(default=1_000, ge=0)
+    x_price_post_microusd: int = Field(default=15_000, ge=0)
+    x_price_summoned_reply_microusd: int = Field(default=10_000, ge=0)
+    x_price_message_microusd: int = Field(default=15_000, ge=0)
+    x_monthly_ceiling_usd: Decimal | None = Field(default=None, ge=0)
+    x_strangers_ceiling_percent: int = Field(default=20, ge=0, le=100)
 
     # what a post must be like
     author_age_days_min: int = Field(default=0, ge=0)
@@ -91,6 +119,12 @@ class Settings(BaseSettings):
     webhook_wait_seconds: float = Field(default=5.0, gt=0)
     body_bytes_max: int = Field(default=16 * 1024 * 1024, ge=1_024)
     pool_size: int = Field(default=10, ge=2)
+
+    @property
+    def x_authorize_url(self) -> str:
+        """Where a person signs in: at X itself under another host than its API."""
+        base = str(self.x_base_url).rstrip("/")
+        return ("https://x.com" if base == X_BASE_URL else base) + "/i/oauth2/authorize"
 
     @property
     def coupons_per_member_window(self) -> timedelta:

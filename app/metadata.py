@@ -4,6 +4,7 @@ from app.claims import models as claims
 from app.insight import models as insight
 from app.kit.db import Base
 from app.ledger import models as ledger
+from app.linking import models as linking
 from app.members import models as members
 from app.networks import models as networks
 from app.notifications import models as notifications
@@ -17,6 +18,7 @@ CONTEXTS = (
     claims,
     insight,
     ledger,
+    linking,
     members,
     networks,
     notifications,

@@ -45,6 +45,20 @@ class Account(Base):
     look_back_at: Mapped[datetime | None]
 
 
+class StoppedAccount(Base):
+    """Whose holder has said "stop", linked or not: no reply, no coupon, no invitation. A consent
+    that is newer takes it away.
+    """
+
+    __tablename__ = "stopped_accounts"
+    __table_args__ = (CheckConstraint("told_by IN ('post', 'message', 'page')", name="told_by"),)
+
+    network: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[str] = mapped_column(primary_key=True)
+    told_by: Mapped[str]
+    stopped_at: Mapped[datetime]
+
+
 class Card(Base):
     """A card as its issuer names it. There is no card number here, nor anywhere."""
 

@@ -279,3 +279,57 @@ async def accounts_of(session: AsyncSession, member_id: UUID) -> Sequence[Accoun
         .order_by(Account.linked_at, Account.network, Account.account_id)
     )
     return (await session.scalars(query)).all()
+
+
+# "stop"
+
+
+async def stop_accounts(
+    session: AsyncSession,
+    *,
+    network: str,
+    account_ids: Collection[str],
+    told_by: str,
+    now: datetime,
+) -> list[UUID]:
+    """Marks the accounts, and answers which members they belong to that have not said so before:
+    their rows are locked in the order of their ids.
+    """
+    await session.execute(
+        text(
+            """
+            INSERT INTO stopped_accounts (network, account_id, told_by, stopped_at)
+            SELECT :network, account_id, :told_by, :now
+            FROM unnest(CAST(:account_ids AS text[])) AS told (account_id)
+            ORDER BY account_id
+            ON CONFLICT (network, account_id) DO UPDATE SET stopped_at = EXCLUDED.stopped_at
+            """
+        ),
+        {"network": network, "account_ids": list(account_ids), "told_by": told_by, "now": now},
+    )
+    found = await session.scalars(
+        text(
+            """
+            SELECT id FROM members
+            WHERE opted_out_at IS NULL AND id IN (
+                SELECT member_id FROM accounts
+                WHERE network = :network AND account_id = ANY(CAST(:account_ids AS text[]))
+            )
+            ORDER BY id FOR NO KEY UPDATE
+            """
+        ),
+        {"network": network, "account_ids": list(account_ids)},
+    )
+    return list(found)
+
+
+async def set_opted_out(
+    session: AsyncSession, member_ids: Collection[UUID], *, now: datetime
+) -> None:
+    await session.execute(
+        text(
+            "UPDATE members SET opted_out_at = :now WHERE id = ANY(CAST(:member_ids AS uuid[])) "
+            "AND opted_out_at IS NULL"
+        ),
+        {"member_ids": list(member_ids), "now": now},
+    )

@@ -26,6 +26,7 @@ _ISSUERS_TEXT = "issuer"  # the wording of the consent is the issuer's own
 _STOP = "stop"
 
 ProvedBy = Literal["issuer", "oauth"]
+ToldBy = Literal["post", "message", "page"]
 
 
 class Enrolled(NamedTuple):
@@ -220,6 +221,24 @@ async def opt_out(session: AsyncSession, *, member_id: UUID, now: datetime) -> N
         await enrolment_queries.insert_consents(
             session, [(member_id, now)], act="withdrawn", text_version=_STOP
         )
+
+
+async def stop_accounts(
+    session: AsyncSession,
+    *,
+    network: str,
+    account_ids: Collection[str],
+    told_by: ToldBy,
+    now: datetime,
+) -> None:
+    """Whoever holds these accounts, linked or not, has said "stop". Again changes nothing."""
+    members = await queries.stop_accounts(
+        session, network=network, account_ids=set(account_ids), told_by=told_by, now=now
+    )
+    await queries.set_opted_out(session, members, now=now)
+    await enrolment_queries.insert_consents(
+        session, [(member_id, now) for member_id in members], act="withdrawn", text_version=_STOP
+    )
 
 
 async def _lock_member(session: AsyncSession, member_id: UUID) -> Member:

@@ -89,3 +89,15 @@ class RejectedPost(Base):
     source: Mapped[str]
     reason: Mapped[str]
     at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class RemovedPost(Base):
+    """Deleted on the network, and here within the day: what identifies it goes. Kept for as long as
+    the post itself may still be on its way.
+    """
+
+    __tablename__ = "removed_posts"
+
+    network: Mapped[str] = mapped_column(primary_key=True)
+    post_id: Mapped[str] = mapped_column(primary_key=True)
+    removed_at: Mapped[datetime]

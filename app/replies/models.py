@@ -16,15 +16,30 @@ class Reply(Base):
 
     __tablename__ = "replies"
     __table_args__ = (
-        UniqueConstraint("network", "root_id", "offer_id", "kind"),
-        CheckConstraint("kind IN ('confirmation', 'invitation', 'refusal')", name="kind"),
+        UniqueConstraint(
+            "network", "root_id", "offer_id", "kind", postgresql_nulls_not_distinct=True
+        ),
+        CheckConstraint(
+            "kind IN ('confirmation', 'invitation', 'refusal', 'announcement', 'farewell')",
+            name="kind",
+        ),
+        CheckConstraint(
+            "channel = CASE kind WHEN 'farewell' THEN 'dm' ELSE 'post' END", name="channel"
+        ),
+        CheckConstraint("(kind = 'announcement') = (post_id IS NULL)", name="answers"),
+        CheckConstraint("(kind = 'farewell') = (offer_id IS NULL)", name="offer"),
         CheckConstraint(
             "state IN ('queued', 'sending', 'sent', 'not_allowed', 'failed', 'expired')",
             name="state",
         ),
         CheckConstraint("(state = 'sending') = (leased_until IS NOT NULL)", name="lease"),
         Index(
-            "ix_replies_waiting", "network", "priority", "created_at", postgresql_where=sql(WAITING)
+            "ix_replies_waiting",
+            "network",
+            "channel",
+            "priority",
+            "created_at",
+            postgresql_where=sql(WAITING),
         ),
         # a refusal is told once per account and offer
         Index(
@@ -40,11 +55,12 @@ class Reply(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     network: Mapped[str]
     root_id: Mapped[str]
-    post_id: Mapped[str]  # the post that is answered
+    post_id: Mapped[str | None]  # the post, or the direct message, that is answered
     posted_at: Mapped[datetime]
-    offer_id: Mapped[UUID]
+    offer_id: Mapped[UUID | None]
     recipient_id: Mapped[str]
     kind: Mapped[str]
+    channel: Mapped[str] = mapped_column(server_default="post")  # its limits are its own
     priority: Mapped[int] = mapped_column(SmallInteger)
     # confirmations 0, the rest 1; 10 more while a pause has parked it
     locale: Mapped[str]
@@ -56,6 +72,7 @@ class Reply(Base):
     not_before: Mapped[datetime]
     leased_until: Mapped[datetime | None]
     sent_post_id: Mapped[str | None]
+    cost_microusd: Mapped[int | None]
     problem: Mapped[str | None]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
@@ -85,9 +102,13 @@ class SendWindow(Base):
     """What the network still allows until `resets_at`, shared by every worker."""
 
     __tablename__ = "send_windows"
-    __table_args__ = (CheckConstraint("remaining >= 0", name="remaining"),)
+    __table_args__ = (
+        CheckConstraint("remaining >= 0", name="remaining"),
+        CheckConstraint("channel IN ('post', 'dm')", name="channel"),
+    )
 
     network: Mapped[str] = mapped_column(primary_key=True)
+    channel: Mapped[str] = mapped_column(primary_key=True, server_default="post")
     remaining: Mapped[int] = mapped_column(Integer)
     resets_at: Mapped[datetime]
     stopped_reason: Mapped[str | None]  # out of credits: an operator resumes

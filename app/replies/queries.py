@@ -25,7 +25,8 @@ _DUE = f"""
                 WHEN r.offer_id::text IN (SELECT scope FROM paused) THEN 'parked'
                 ELSE 'claimed' END AS fate
     FROM replies r
-    WHERE r.state IN ('queued', 'sending') AND r.network = :network AND r.priority < {PARKED}
+    WHERE r.state IN ('queued', 'sending') AND r.network = :network AND r.channel = 'post'
+          AND r.priority < {PARKED}
           AND r.not_before <= :now AND (r.state = 'queued' OR r.leased_until <= :now)
           AND NOT EXISTS (SELECT FROM paused WHERE scope = '{ALL}')
     ORDER BY r.priority, r.created_at
