@@ -80,34 +80,30 @@ class TestForm:
         assert SECRET not in page.text
         assert "handoff=" not in page.text
 
-    @pytest.mark.parametrize(
-        "wrong",
-        [
-            {"member_ref": ""},
-            {"member_ref": "M 1"},
-            {"card_network": "Visa!"},
-            {"last4": "424"},
-            {"last4": "abcd"},
-            {"locale": "French"},
-            {"country": "Canada"},
-            {"time_zone": "Toronto"},
-            {"colour": "red"},
-        ],
-    )
-    async def test_what_is_wrong_is_said_and_stays_in_the_form(
-        self, x: X, wrong: dict[str, str]
-    ) -> None:
-        answer = await x.client.post("/issuer", data={**FORM, **wrong})
-        assert answer.status_code == 400
-        assert 'role="alert"' in answer.text
-        assert "handoff=" not in answer.text
+    async def test_what_is_wrong_is_said_and_stays_in_the_form(self, x: X) -> None:
+        for name, value in (
+            ("member_ref", ""),
+            ("member_ref", "M 1"),
+            ("card_network", "Visa!"),
+            ("last4", "424"),
+            ("last4", "abcd"),
+            ("locale", "French"),
+            ("country", "Canada"),
+            ("time_zone", "Toronto"),
+            ("colour", "red"),
+        ):
+            answer = await x.client.post("/issuer", data={**FORM, name: value})
+            assert answer.status_code == 400, (name, value)
+            assert 'role="alert"' in answer.text
+            assert f'value="{FORM["last4"]}"' in answer.text or name == "last4"
+            assert "handoff=" not in answer.text
 
-    @pytest.mark.parametrize("field", FORM)
-    async def test_a_card_number_is_refused_and_not_shown(self, x: X, field: str) -> None:
-        answer = await x.client.post("/issuer", data={**FORM, field: NUMBER})
-        assert answer.status_code == 400
-        assert "This looks like a card number" in answer.text
-        assert NUMBER not in answer.text
+    async def test_a_card_number_is_refused_and_not_shown(self, x: X) -> None:
+        for name in FORM:
+            answer = await x.client.post("/issuer", data={**FORM, name: NUMBER})
+            assert answer.status_code == 400
+            assert "This looks like a card number" in answer.text
+            assert NUMBER not in answer.text
 
     async def test_nothing_typed_is_markup(self, x: X) -> None:
         answer = await x.client.post("/issuer", data={**FORM, "member_ref": '"><b>M1</b>'})
