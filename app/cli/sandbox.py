@@ -57,6 +57,9 @@ def sandbox(
             " again. Not given, any address of this machine."
         ),
     ] = None,
+    connection_lingers_seconds: Annotated[
+        float, typer.Option(min=0, help="How long a stream that broke counts as a connection.")
+    ] = _PLAIN.connection_lingers_seconds,
     rules_effective_seconds: Annotated[
         float, typer.Option(min=0, help="How long a stream rule takes to be heeded. X: about 20.")
     ] = _PLAIN.rules_effective_seconds,
@@ -109,6 +112,7 @@ def sandbox(
             profile=profile,
             data_file=data,
             redirect_uris=tuple(redirect_uri or ()),
+            connection_lingers_seconds=connection_lingers_seconds,
             rules_effective_seconds=rules_effective_seconds,
             search_delay_seconds=search_delay_seconds,
             window_seconds=window_seconds,

@@ -38,9 +38,11 @@ class Sandbox:
         the mentions of a person it mentions. Waits for room, so that whoever makes posts is slowed
         to what the listeners take.
         """
-        if self.faults.take(ANY_PUSH, kinds={"lose"}):
+        rules = matching_rules(self.state, post)
+        subscribed = self._subscribed("post.mention.create", *post.mentioned)
+        if (rules or subscribed) and self.faults.take(ANY_PUSH, kinds={"lose"}):
             return
-        if rules := matching_rules(self.state, post):
+        if rules:
 
             async def send() -> None:
                 await self.streams.send(
@@ -49,7 +51,7 @@ class Sandbox:
                 )
 
             await self._push("filtered_stream", send)
-        if subscribed := self._subscribed("post.mention.create", *post.mentioned):
+        if subscribed:
             await self._send(mention_event(self.state, post), subscribed)
 
     async def delete(self, post: Post) -> None:

@@ -26,6 +26,8 @@ class SandboxSettings:
     lead; the secret has 32 characters at least.
     `stream_chunk_bytes`: streams are written in pieces of this size, so that a reader that takes
     a chunk for a line fails here first; None writes whole lines.
+    `connection_lingers_seconds`: how long a connection whose reader is gone counts against the
+    limit; after a crash X refuses the first that comes back.
     `rules_effective_seconds`: a rule that is added or deleted takes so long to be heeded; X takes
     about 20 s. `search_delay_seconds`: mentions and recent search give no post younger than this
     when they are not told an end; X's delay is 30 s. `window_seconds`: X's quarter of an hour for
@@ -53,6 +55,7 @@ class SandboxSettings:
     data_file: Path | None = None
     keep_alive_seconds: float = 15.0
     slow_reader_seconds: float = 10.0
+    connection_lingers_seconds: float = 0.0
     stream_chunk_bytes: int | None = None
     webhook_timeout_seconds: float = 10.0
     webhook_retries_after_seconds: tuple[float, ...] = (1.0, 4.0, 16.0)

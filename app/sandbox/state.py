@@ -85,6 +85,7 @@ class State:
         self._journal = Journal(settings.data_file) if settings.data_file else None
         for entry in self._journal.read() if self._journal else ():
             self._apply(entry)
+        self.rules_leaving.clear()
         account = self.new_person(settings.handle, id=settings.account_id)
         self._apply(Entry(person=account))
 

@@ -35,7 +35,8 @@ _LAST = Line(b"")
 @dataclass(eq=False, kw_only=True)
 class Connection:
     """`queue` holds lines; an empty one is the last, in whose place `goodbye` is sent. `cut` ends
-    it without a word. A stall lasts until a moment of the event loop, or until `goes_on`.
+    it without a word. A stall lasts until a moment of the event loop, or until `goes_on`. One whose
+    reader `is_gone` may still count for a while.
     """
 
     stream: StreamName
@@ -49,6 +50,7 @@ class Connection:
     goes_on: asyncio.Event = field(default_factory=asyncio.Event)
     stalled_until: float = 0.0
     is_split: bool = False
+    is_gone: bool = False
     disconnected_at: datetime | None = None
     disconnect_reason: str | None = None
 
@@ -79,8 +81,12 @@ class Streams:
         self.connections.append(connection)
         return connection
 
-    def connected(self, stream: StreamName) -> list[Connection]:
+    def counted(self, stream: StreamName) -> list[Connection]:
+        """Against the limit of connections."""
         return [c for c in self.connections if c.stream == stream]
+
+    def connected(self, stream: StreamName) -> list[Connection]:
+        return [c for c in self.counted(stream) if not c.is_gone]
 
     def pending(self, stream: StreamName) -> int:
         return sum(c.queue.qsize() for c in self.connected(stream))
@@ -140,9 +146,9 @@ class Streams:
         try:
             while True:
                 lines = await self._next_lines(connection.queue)
-                await _stalled(connection)
                 ends = lines[-1:] == [_LAST]
                 unsent = len(lines) - ends
+                await _stalled(connection)
                 body = (
                     b"".join(line.body for line in lines) + (connection.goodbye if ends else b"")
                     or b"\r\n"
@@ -160,11 +166,18 @@ class Streams:
             channel.dropped += unsent
 
     def close(self, connection: Connection) -> None:
-        """The reader is gone."""
-        if connection in self.connections:
+        """The reader is gone, which X may be slow to notice."""
+        connection.is_gone = True
+        lingers_seconds = self._settings.connection_lingers_seconds
+        if lingers_seconds and connection in self.connections:
+            loop = asyncio.get_running_loop()
+            loop.call_later(lingers_seconds, self._end, connection, "ClientDisconnected")
+        else:
             self._end(connection, "ClientDisconnected")
 
     def _end(self, connection: Connection, reason: str) -> None:
+        if connection not in self.connections:
+            return
         self.connections.remove(connection)
         self._drop_waiting(connection)
         connection.disconnected_at = self._state.now()

@@ -154,7 +154,7 @@ def show_connection(connection: Connection, fields: frozenset[str]) -> dict[str,
 
 
 def _open(request: Request, sandbox: Sandbox, stream: StreamName, connections_max: int) -> Response:
-    if len(sandbox.streams.connected(stream)) >= connections_max:
+    if len(sandbox.streams.counted(stream)) >= connections_max:
         raise XProblem(
             429,
             "ConnectionException",

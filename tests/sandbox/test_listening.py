@@ -270,6 +270,22 @@ class TestActivityStream:
                 while (await x.state())["connections"]["activity_stream"]:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
 
+    async def test_but_not_at_once_where_x_is_slow_to_notice(self, start: Start) -> None:
+        x = await start(profile="self_serve", connection_lingers_seconds=3_600)
+        await x.rules("#Coffee")
+        path = "/2/tweets/search/stream"
+        async with x.client.stream("GET", path, headers=APP):
+            pass
+        async with asyncio.timeout(5):
+            while (await x.state())["connections"]["filtered_stream"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        refused = await x.client.get(path, headers=APP)
+        assert refused.json()["connection_issue"] == "TooManyConnections"
+        ended = await x.client.delete("/2/connections/all", headers=APP)
+        assert ended.json()["data"]["successful_kills"] == 1
+        async with x.client.stream("GET", path, headers=APP) as answer:
+            assert answer.status_code == 200
+
     async def test_all_connections_can_be_ended(self, start: Start, shared: Path) -> None:
         x = await start()
         observed = json.loads((shared / "x/samples/errors_observed.json").read_text())
