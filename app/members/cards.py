@@ -20,6 +20,11 @@ async def list_cards(session: AsyncSession, *, member_id: UUID) -> Sequence[Card
     return await queries.cards_of(session, member_id)
 
 
+async def list_active(session: AsyncSession, *, member_id: UUID) -> Sequence[Card]:
+    """Of a member who is known."""
+    return [card for card in await queries.cards_of(session, member_id) if card.state == "active"]
+
+
 async def add_card(
     session: AsyncSession, *, member_id: UUID, card: CardIn, now: datetime
 ) -> tuple[Card, bool]:

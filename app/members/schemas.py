@@ -74,6 +74,7 @@ def _is_account_id(path: Path, value: str) -> bool:
     return is_id and value.isdigit() and len(value) >= _ACCOUNT_ID_DIGITS_MIN
 
 
+LastFour = Annotated[str, StringConstraints(pattern=r"^\d{4}$")]
 KnownLocale = Annotated[str, AfterValidator(_known_locale)]
 KnownTimeZone = Annotated[str, AfterValidator(_known_time_zone)]
 
@@ -105,7 +106,7 @@ class AccountIn(WithoutCardNumbers):
 class CardIn(WithoutCardNumbers):
     card_ref: ExternalId
     network: ShortText | None = None
-    last4: Annotated[str, StringConstraints(pattern=r"^\d{4}$")] | None = None
+    last4: LastFour | None = None
 
 
 class NewCardIn(CardIn):
