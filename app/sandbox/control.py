@@ -2,34 +2,23 @@
 
 from bisect import bisect_right
 from collections.abc import AsyncIterator
-from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Query, Request, Response
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from app.sandbox.delivery import Sandbox
-from app.sandbox.gate import SandboxDep, XProblem
-from app.sandbox.posts import NewPost, XId, make_post, rfc3339
+from app.sandbox.gate import SandboxDep, XProblem, not_found
+from app.sandbox.oauth import revoke_all
+from app.sandbox.people import NewPerson, make_person
+from app.sandbox.posts import NewPost, make_post, rfc3339
 from app.sandbox.records import Entry, Post
-from app.sandbox.state import State
 
 router = APIRouter(prefix="/sandbox")
 
 LINE_BYTES_MAX = 20_000_000  # a list of people is one line
 _REJECTIONS_SHOWN_MAX = 100
-
-
-class NewPerson(Struct, forbid_unknown_fields=True, kw_only=True):
-    """With the id of a person already known: that person, changed."""
-
-    handle: Annotated[str, Meta(pattern="^[A-Za-z0-9_]{1,15}$")]
-    id: XId | None = None
-    name: str | None = None
-    created_at: Annotated[datetime, Meta(tz=True)] | None = None
-    followers: Annotated[int, Meta(ge=0)] | None = None
-    default_picture: bool | None = None
 
 
 class Outcome(Struct):
@@ -87,6 +76,24 @@ async def make_posts(request: Request, sandbox: SandboxDep) -> Response:
     return _answer(outcome)
 
 
+@router.delete("/people/{person_id}/grants")
+async def disconnect(sandbox: SandboxDep, person_id: str) -> Response:
+    """The person takes back all that he has allowed the app, in X's settings."""
+    state = sandbox.state
+    if person_id not in state.people:
+        raise not_found("id", person_id, "user")
+    ended = revoke_all(state, person_id)
+    if ended:
+        payload = {
+            "date_time": state.now().isoformat(timespec="seconds"),
+            "user_id": person_id,
+            "app_id": state.settings.app_id,
+        }
+        event_id = state.new_id()
+        await sandbox.notify("oauth.revoke", person_id, event_id=event_id, payload=payload)
+    return _json({"ended": ended})
+
+
 @router.get("/state")
 async def show_state(sandbox: SandboxDep) -> Response:
     return _json(describe(sandbox))
@@ -116,20 +123,6 @@ async def list_replies(
         for post in page[:limit]
     ]
     return _json({"items": items, "next_cursor": items[-1]["id"] if page[limit:] else None})
-
-
-def make_person(state: State, new: NewPerson) -> str:
-    """The person's id. A ValueError says why not."""
-    holder = state.ids_by_handle.get(new.handle.lower())
-    if holder is not None and holder != new.id:
-        raise ValueError(f"the handle {new.handle} belongs to {holder}")
-    person = state.people.get(new.id or "") or state.new_person(new.handle, id=new.id)
-    given = {
-        name: value for name, value in msgspec.structs.asdict(new).items() if value is not None
-    }
-    person = msgspec.structs.replace(person, **given)
-    state.record(Entry(person=person))
-    return person.id
 
 
 def describe(sandbox: Sandbox) -> dict[str, Any]:
@@ -167,6 +160,8 @@ def describe(sandbox: Sandbox) -> dict[str, Any]:
         },
         "webhooks": [msgspec.to_builtins(webhook) for webhook in state.webhooks.values()],
         "subscriptions": len(state.subscriptions),
+        "rules": len(state.rules),
+        "grants": len(state.grants),
     }
 
 
