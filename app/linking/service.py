@@ -61,6 +61,11 @@ class Standing(NamedTuple):
         return None if self.handoff is None else Card(self.handoff.card_network, self.handoff.last4)
 
 
+def new_token() -> str:
+    """What a cookie holds, of 256 random bits."""
+    return secrets.token_urlsafe(32)
+
+
 def _hash(token: str) -> bytes:
     return sha256(token.encode()).digest()
 
@@ -90,7 +95,7 @@ async def _find_or_make(
     row = await _find(session, token, now)
     if row is not None and token is not None:
         return row, token
-    made = secrets.token_urlsafe(32)
+    made = new_token()
     row = LinkSession(id_hash=_hash(made), sign_ins=0, created_at=now, expires_at=now + UNFINISHED)
     queries.add_session(session, row)
     return row, made
@@ -154,7 +159,7 @@ async def keep_proof(
     whoever gave it to the browser. Raises Conflict when the session is over.
     """
     row = await _get(session, token, now)
-    made = secrets.token_urlsafe(32)
+    made = new_token()
     row.id_hash = _hash(made)
     row.state_hash = row.code_verifier = None  # of another tab, sealed for the old token
     row.network, row.account_id, row.handle, row.proved_at = NETWORK, account_id, handle, now

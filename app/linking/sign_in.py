@@ -5,6 +5,8 @@ transactions of its own, for X is asked between them.
 from datetime import datetime
 from typing import NamedTuple
 
+import structlog
+
 from app.config import Settings, SettingsError
 from app.errors import Conflict, Unavailable
 from app.kit.db import Sessions
@@ -19,6 +21,10 @@ from app.networks.x.oauth import (
 )
 
 CALLBACK = "/link/callback"
+# OAuth's word for a code that is too old or was used, and X's
+_CODE_REFUSED = ("invalid_grant", "invalid_request")
+
+log = structlog.get_logger(__name__)
 
 
 class Returned(NamedTuple):
@@ -86,8 +92,8 @@ async def _ask_who(settings: Settings, code: str, verifier: str, now: datetime) 
             )
             return await x.whoami(tokens.access_token)
     except SignInRefusedError as error:
-        # also what X says of a code that is more than 30 seconds old
-        is_late = error.reason == "invalid_grant"
+        log.warning("sign_in_refused", reason=error.reason)
+        is_late = error.reason in _CODE_REFUSED
         raise Conflict(str(error), code="code_too_late" if is_late else "x_refused") from error
     except SignInUnavailableError as error:
         raise Unavailable(f"X does not answer: {error}", code="x_unavailable") from error
