@@ -86,7 +86,7 @@ def create_app(
     app.exception_handler(TagbackError)(_on_tagback_error)
     app.exception_handler(RequestValidationError)(_on_invalid_request)
     app.exception_handler(HTTPException)(_on_http_error)
-    for error in (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    for error in (ConnectionError, DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError):
         app.exception_handler(error)(_on_database_error)
     app.add_middleware(BodyLimit, bytes_max=settings.body_bytes_max)
     app.add_middleware(UnexpectedErrors)  # the one added last is the outermost

@@ -81,11 +81,11 @@ async def _find(session: AsyncSession, token: str | None, now: datetime) -> Link
     return await queries.find_session(session, _hash(token), now=now, lock=True)
 
 
-async def _get(session: AsyncSession, token: str | None, now: datetime) -> LinkSession:
+async def _get(session: AsyncSession, token: str | None, now: datetime) -> tuple[LinkSession, str]:
     row = await _find(session, token, now)
-    if row is None:
+    if row is None or token is None:
         raise Conflict("there is no such session, or no more", code="session_over")
-    return row
+    return row, token
 
 
 async def _find_or_make(
@@ -101,10 +101,21 @@ async def _find_or_make(
     return row, made
 
 
+def _rename(row: LinkSession, token: str) -> str:
+    """A new token for who has just shown something: whoever had planted the old one, and waits to
+    use what is shown to it, holds nothing.
+    """
+    made = new_token()
+    row.id_hash = _hash(made)
+    if row.code_verifier is not None:
+        row.code_verifier = _sealer(made).seal(_sealer(token).open(row.code_verifier))
+    return made
+
+
 async def keep_handoff(
     session: AsyncSession, *, token: str | None, handoff: Handoff, now: datetime
 ) -> str:
-    """For the rest of the way; the newest counts. Answers the session's token. Raises Conflict
+    """For the rest of the way; the newest counts. Answers the session's new token. Raises Conflict
     when the link was used.
     """
     if await queries.is_used(session, handoff.jti):
@@ -112,7 +123,7 @@ async def keep_handoff(
     row, token = await _find_or_make(session, token, now)
     row.handoff = handoff.model_dump(mode="json")
     row.expires_at = max(row.expires_at, now + UNFINISHED)
-    return token
+    return _rename(row, token)
 
 
 # signing in
@@ -155,18 +166,15 @@ async def take_verifier(
 async def keep_proof(
     session: AsyncSession, *, token: str | None, account_id: str, handle: str, now: datetime
 ) -> str:
-    """Whose account the browser's person has. Answers a new token, for the old one may be known to
-    whoever gave it to the browser. Raises Conflict when the session is over.
+    """Whose account the browser's person has. Answers the session's new token. Raises Conflict when
+    the session is over.
     """
-    row = await _get(session, token, now)
-    made = new_token()
-    row.id_hash = _hash(made)
-    row.state_hash = row.code_verifier = None  # of another tab, sealed for the old token
+    row, token = await _get(session, token, now)
     row.network, row.account_id, row.handle, row.proved_at = NETWORK, account_id, handle, now
     member = await members.find_holder(session, network=NETWORK, account_id=account_id)
     row.member_id = None if member is None else member.id
     row.expires_at = now + (UNFINISHED if member is None else LINKED)
-    return made
+    return _rename(row, token)
 
 
 # where he stands, and what he does about it
@@ -241,7 +249,7 @@ async def consent(
     an earlier "stop" is taken back. `about` is what the person was shown. A second time changes
     nothing. Raises Conflict.
     """
-    row = await _get(session, token, now)
+    row, _ = await _get(session, token, now)
     found = await _standing(session, row, text_version, now)
     if found.about is None:
         if found.linked is not None and found.problem is None:
@@ -279,7 +287,7 @@ async def _link(
 
 async def unlink(session: AsyncSession, *, token: str | None, now: datetime) -> None:
     """The account that the browser's person has signed in with, and no other. Raises Conflict."""
-    row = await _get(session, token, now)
+    row, _ = await _get(session, token, now)
     if row.account_id is None:
         raise Conflict("nobody has signed in", code="session_over")
     await members.unlink_account(session, network=NETWORK, account_id=row.account_id, now=now)
@@ -288,7 +296,7 @@ async def unlink(session: AsyncSession, *, token: str | None, now: datetime) -> 
 
 async def stop(session: AsyncSession, *, token: str | None, now: datetime) -> None:
     """Ends replies and loading for the member, whatever account he posts with. Raises Conflict."""
-    row = await _get(session, token, now)
+    row, _ = await _get(session, token, now)
     member = None
     if row.account_id is not None:
         member = await members.find_holder(session, network=NETWORK, account_id=row.account_id)

@@ -121,8 +121,7 @@ class Browser:
 
     async def leave_for_x(self) -> str:
         """The address at X to which the sign-in leads."""
-        if self.last is None:
-            await self.open("/link")
+        await self.open("/link")
         answer = await self.send("/link/x")
         assert answer.status_code == 303, answer.text
         return str(answer.headers["location"])
