@@ -363,12 +363,12 @@ class TestASession:
     async def test_is_over_after_a_quarter_of_an_hour_or_half_an_hour_when_linked(
         self, browser: Browser, sessions: Sessions
     ) -> None:
-        left = "SELECT round(extract(epoch FROM expires_at - now()) / 60) FROM link_sessions"
+        left = "SELECT ceil(extract(epoch FROM expires_at - now()) / 900) FROM link_sessions"
         await browser.sign_in()
         await bring_card(browser)
-        assert await rows(sessions, left) == [(15,)]
+        assert await rows(sessions, left) == [(1,)]
         await browser.agree()
-        assert await rows(sessions, left) == [(30,)]
+        assert await rows(sessions, left) == [(2,)]
         await rows(sessions, "UPDATE link_sessions SET expires_at = now()")
         page = await browser.submit("/link/stop")
         assert page.alerts == [EN["session_over"]]
