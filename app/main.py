@@ -33,6 +33,8 @@ from app.posts import endpoints as posts
 from app.posts.webhook import XPosts
 from app.redemptions import endpoints as redemptions
 from app.replies import endpoints as replies
+from app.web import linking as link_pages
+from app.web.pages import is_page, static
 
 log = structlog.get_logger()
 
@@ -56,6 +58,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     redemptions.router,
     ledger.router,
     claims.router,
+    link_pages.router,
 )
 
 
@@ -83,18 +86,21 @@ def create_app(
     app.exception_handler(TagbackError)(_on_tagback_error)
     app.exception_handler(RequestValidationError)(_on_invalid_request)
     app.exception_handler(HTTPException)(_on_http_error)
-    for error in (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    for error in (ConnectionError, DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError):
         app.exception_handler(error)(_on_database_error)
     app.add_middleware(BodyLimit, bytes_max=settings.body_bytes_max)
     app.add_middleware(UnexpectedErrors)  # the one added last is the outermost
     for router in ROUTERS:
         app.include_router(router)
+    app.mount("/static", static)
     return app
 
 
 async def _on_tagback_error(request: Request, error: TagbackError) -> Response:
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("refused", route=route_of(request.scope), code=error.code, detail=error.detail)
+    if is_page(request):
+        return link_pages.tell(request, error)
     headers = {"WWW-Authenticate": "Bearer"} if error.status == HTTPStatus.UNAUTHORIZED else None
     return Problem(error.status, code=error.code, detail=error.detail, headers=headers)
 

@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from functools import lru_cache
+from ssl import SSLContext
 from typing import NamedTuple
 
 import httpx
@@ -151,6 +153,12 @@ class SignIn:
         return Person(me.id, me.username)
 
 
+@lru_cache(maxsize=1)
+def _certificates() -> SSLContext:
+    """Read once: that takes long enough to keep others waiting."""
+    return httpx.create_ssl_context()
+
+
 @asynccontextmanager
 async def open_sign_in(settings: Settings) -> AsyncIterator[SignIn]:
     """Raises SettingsError that names what it needs."""
@@ -165,5 +173,6 @@ async def open_sign_in(settings: Settings) -> AsyncIterator[SignIn]:
         code_challenge_method="S256",
         base_url=str(settings.x_base_url),
         timeout=_TIMEOUT,
+        verify=_certificates(),
     ) as client:
         yield SignIn(client, authorize_url=settings.x_authorize_url)
