@@ -27,20 +27,16 @@ from app.partners.roles import Role
 from app.sandbox.main import SandboxServer, SandboxSettings
 from tests.databases import TEMPLATE, Databases
 from tests.stand_in import PROGRAMME, StandIn, StartX, serving
-from tests.support import Analyse, MakeKey, Ran, Tagback
-
-ROOT = Path(__file__).parent.parent
+from tests.support import Analyse, MakeKey, Ran, Tagback, reference_material
+from tests.watching import TESTER, watched
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The reference material that lies beside the repository on the project's own machines."""
-    folder = ROOT.parent / "shared"
-    if not folder.is_dir():
-        reason = f"no reference material at {folder}: a clone that stands alone does not have it"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+    folder = reference_material()
+    if folder is None:
+        pytest.skip("no reference material: a clone that stands alone does not have it")
     return folder
 
 
@@ -243,8 +239,12 @@ async def start_x(settings: Settings) -> AsyncIterator[StartX]:
 
         async def start(**given: Any) -> StandIn:
             told = SandboxSettings(user_token="user", app_token="app", **given)
-            address = await stack.enter_async_context(serving(SandboxServer(told, port=0)))
-            client = await stack.enter_async_context(httpx.AsyncClient(base_url=address))
+            server = SandboxServer(told, port=0)
+            stack.enter_context(watched(server))
+            address = await stack.enter_async_context(serving(server))
+            client = await stack.enter_async_context(
+                httpx.AsyncClient(base_url=address, headers=TESTER)
+            )
             await client.post("/sandbox/people", json={"id": "1", "handle": "ann"})
             changed = {
                 "x_base_url": address,

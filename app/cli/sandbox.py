@@ -24,6 +24,10 @@ def sandbox(
     data: Annotated[
         Path | None, typer.Option(help="A file that keeps posts and replies over a restart.")
     ] = None,
+    field_names: Annotated[
+        Literal["2.166", "2.167"],
+        typer.Option(help="Names of fields as in this edition of X's OpenAPI document."),
+    ] = "2.166",
 ) -> None:
     """Run a stand-in for X on this machine, with a timeline to look at and to post on.
 
@@ -32,14 +36,11 @@ def sandbox(
 
     Example: tagback sandbox --profile enterprise --data /tmp/x.ndjson
     """
-    run(_serve(port, profile, data))
+    run(_serve(SandboxSettings(profile=profile, data_file=data, field_names=field_names), port))
 
 
-async def _serve(
-    port: int, profile: Literal["self_serve", "enterprise"], data: Path | None
-) -> None:
+async def _serve(plain: SandboxSettings, port: int) -> None:
     settings = get_settings()
-    plain = SandboxSettings(profile=profile, data_file=data)
     try:
         server = SandboxServer(
             replace(

@@ -6,19 +6,27 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Query, Request, Response
-from msgspec import Struct
+from msgspec import Meta, Struct, to_builtins
 
 from app.sandbox.delivery import Sandbox
-from app.sandbox.gate import SandboxDep, XProblem, not_found
+from app.sandbox.events import Event
 from app.sandbox.oauth import revoke_all
 from app.sandbox.people import NewPerson, make_person
-from app.sandbox.posts import NewPost, make_post, rfc3339
+from app.sandbox.posts import NewPost, XId, make_post, rfc3339
+from app.sandbox.problems import XProblem, not_found
 from app.sandbox.records import Entry, Post
+from app.sandbox.web import SandboxDep, read_json
+from app.sandbox.x_messages import send_message
 
 router = APIRouter(prefix="/sandbox")
 
 LINE_BYTES_MAX = 20_000_000  # a list of people is one line
 _REJECTIONS_SHOWN_MAX = 100
+
+
+class NewMessage(Struct, forbid_unknown_fields=True):
+    sender_id: XId
+    text: Annotated[str, Meta(min_length=1)]
 
 
 class Outcome(Struct):
@@ -76,9 +84,42 @@ async def make_posts(request: Request, sandbox: SandboxDep) -> Response:
     return _answer(outcome)
 
 
+@router.delete("/posts/{post_id}")
+async def delete_post(sandbox: SandboxDep, post_id: str) -> Response:
+    """Its author takes it back."""
+    post = sandbox.state.posts.get(post_id)
+    if post is None:
+        raise not_found("id", post_id, "tweet")
+    await sandbox.delete(post)
+    return show_json({"deleted": True})
+
+
+@router.post("/messages")
+async def write_message(request: Request, sandbox: SandboxDep) -> Response:
+    """A person sends the programme's account a direct message, and may be answered from then on."""
+    new = await read_json(request, NewMessage)
+    if new.sender_id not in sandbox.state.people:
+        raise not_found("sender_id", new.sender_id, "user")
+    account_id = sandbox.state.settings.account_id
+    message = await send_message(sandbox, new.sender_id, account_id, new.text)
+    return show_json({"id": message.id})
+
+
+@router.get("/messages")
+async def list_messages(
+    sandbox: SandboxDep,
+    cursor: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
+) -> Response:
+    """Oldest first. `cursor`: the id of the last message already seen."""
+    found = [message for message in sandbox.state.messages if int(message.id) > cursor]
+    items = [{**to_builtins(one), "created_at": rfc3339(one.created_at)} for one in found[:limit]]
+    return show_json({"items": items, "next_cursor": items[-1]["id"] if found[limit:] else None})
+
+
 @router.delete("/people/{person_id}/grants")
 async def disconnect(sandbox: SandboxDep, person_id: str) -> Response:
-    """The person takes back all that he has allowed the app, in X's settings."""
+    """The person takes back all that he has allowed the app, as in X's settings."""
     state = sandbox.state
     if person_id not in state.people:
         raise not_found("id", person_id, "user")
@@ -89,14 +130,14 @@ async def disconnect(sandbox: SandboxDep, person_id: str) -> Response:
             "user_id": person_id,
             "app_id": state.settings.app_id,
         }
-        event_id = state.new_id()
-        await sandbox.notify("oauth.revoke", person_id, event_id=event_id, payload=payload)
-    return _json({"ended": ended})
+        event = Event(type="oauth.revoke", id=state.new_id(), payload=payload)
+        await sandbox.notify_unasked(event)
+    return show_json({"ended": ended})
 
 
 @router.get("/state")
 async def show_state(sandbox: SandboxDep) -> Response:
-    return _json(describe(sandbox))
+    return show_json(describe(sandbox))
 
 
 @router.get("/replies")
@@ -122,7 +163,7 @@ async def list_replies(
         }
         for post in page[:limit]
     ]
-    return _json({"items": items, "next_cursor": items[-1]["id"] if page[limit:] else None})
+    return show_json({"items": items, "next_cursor": items[-1]["id"] if page[limit:] else None})
 
 
 def describe(sandbox: Sandbox) -> dict[str, Any]:
@@ -139,6 +180,7 @@ def describe(sandbox: Sandbox) -> dict[str, Any]:
         "people": len(state.people),
         "posts": len(state.posts),
         "replies": state.replies,
+        "messages": len(state.messages),
         "events": {
             name: {
                 "delivered": channel.delivered,
@@ -158,7 +200,11 @@ def describe(sandbox: Sandbox) -> dict[str, Any]:
             name: len(sandbox.streams.connected(name))
             for name in ("activity_stream", "filtered_stream")
         },
-        "webhooks": [msgspec.to_builtins(webhook) for webhook in state.webhooks.values()],
+        "webhooks": [to_builtins(webhook) for webhook in state.webhooks.values()],
+        "faults": {
+            "armed": len(sandbox.faults.armed),
+            "fired": dict(sorted(sandbox.faults.fired.items())),
+        },
         "subscriptions": len(state.subscriptions),
         "rules": len(state.rules),
         "grants": len(state.grants),
@@ -183,9 +229,9 @@ async def _lines(request: Request) -> AsyncIterator[tuple[int, bytes]]:
 
 def _answer(outcome: Outcome) -> Response:
     failed = outcome.rejected and not outcome.ids
-    return _json(msgspec.to_builtins(outcome), status=400 if failed else 200)
+    return show_json(to_builtins(outcome), status=400 if failed else 200)
 
 
-def _json(body: dict[str, Any], *, status: int = 200) -> Response:
+def show_json(body: dict[str, Any], *, status: int = 200) -> Response:
     indented = msgspec.json.format(msgspec.json.encode(body), indent=1)
     return Response(indented + b"\n", status, media_type="application/json")

@@ -1,22 +1,18 @@
-"""What stands before every route of X: who may call it, how often, and how X says no."""
+"""What stands before every route of X: who may call it, and how often."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from hmac import compare_digest
-from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import parse_qs
+from typing import Literal
 
-import msgspec
-from fastapi import Depends, Request, Response
+from fastapi import Depends, Request
 from fastapi.params import Depends as DependsType
 
-from app.sandbox.delivery import Sandbox
 from app.sandbox.oauth import SCOPES, find_grant
+from app.sandbox.problems import XProblem, forbidden, rate_limited
 from app.sandbox.profiles import WINDOWS_A_DAY
+from app.sandbox.request_faults import meet, route_of
 from app.sandbox.state import RateWindow, State
-
-PROBLEMS = "https://api.twitter.com/2/problems/"
-_BODY_BYTES_MAX = 1_000_000
+from app.sandbox.web import get_sandbox
 
 _CONTEXTS = {
     "app": "OAuth 2.0 Application-Only",
@@ -24,7 +20,6 @@ _CONTEXTS = {
 }
 
 CallerKind = Literal["app", "user"]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -37,61 +32,6 @@ class Caller:
     @property
     def kind(self) -> CallerKind:
         return "app" if self.user_id is None else "user"
-
-
-class XProblem(Exception):
-    """An answer of X that is not a success: problem+json.
-
-    `kind` is the last path segment of X's problem type; None for about:blank.
-    """
-
-    def __init__(
-        self, status: int, title: str, detail: str, *, kind: str | None = None, **more: object
-    ) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.body: dict[str, object] = {
-            **more,
-            "title": title,
-            "detail": detail,
-            "type": PROBLEMS + kind if kind else "about:blank",
-            "status": status,
-        }
-
-
-def forbidden(detail: str) -> XProblem:
-    return XProblem(403, "Forbidden", detail)
-
-
-def invalid(message: str, **parameters: str) -> XProblem:
-    return XProblem(
-        400,
-        "Invalid Request",
-        "One or more parameters to your request was invalid.",
-        kind="invalid-request",
-        errors=[{"message": message, "parameters": {k: [v] for k, v in parameters.items()}}],
-    )
-
-
-def not_found(parameter: str, value: str, kind: str) -> XProblem:
-    return XProblem(
-        404,
-        "Not Found Error",
-        f"Could not find {kind} with {parameter}: [{value}].",
-        kind="resource-not-found",
-        parameter=parameter,
-        value=value,
-        resource_id=value,
-        resource_type=kind,
-    )
-
-
-def get_sandbox(request: Request) -> Sandbox:
-    sandbox: Sandbox = request.app.state.sandbox
-    return sandbox
-
-
-SandboxDep = Annotated[Sandbox, Depends(get_sandbox)]
 
 
 def caller_of(request: Request) -> Caller:
@@ -114,7 +54,8 @@ def gate(accepts: CallerKind | Literal["either"], *scopes: str) -> list[DependsT
     """
 
     async def check(request: Request) -> None:
-        state = get_sandbox(request).state
+        sandbox = get_sandbox(request)
+        state = sandbox.state
         caller = _caller(state, request.headers.get("authorization", ""))
         if accepts not in ("either", caller.kind):
             raise XProblem(
@@ -128,9 +69,20 @@ def gate(accepts: CallerKind | Literal["either"], *scopes: str) -> list[DependsT
             raise forbidden("Forbidden")
         request.state.caller = caller
         request.state.rate_headers = {}
-        route = f"{request.method} {request.scope['route'].path}"
-        if not _within_limits(state, route, caller, request.state.rate_headers):
-            raise XProblem(429, "Too Many Requests", "Too Many Requests")
+        headers = request.state.rate_headers
+        if not _within_limits(state, route_of(request), caller, headers):
+            raise rate_limited()
+        await meet(sandbox.faults, request)
+
+    return [Depends(check)]
+
+
+def open_to_all() -> list[DependsType]:
+    """In place of a gate, where X asks for no token and counts nothing."""
+
+    async def check(request: Request) -> None:
+        request.state.rate_headers = {}
+        await meet(get_sandbox(request).faults, request)
 
     return [Depends(check)]
 
@@ -179,43 +131,3 @@ def _count(
     headers[f"{prefix}-remaining"] = str(limit - window.used)
     headers[f"{prefix}-reset"] = str(window.resets_at)
     return allowed
-
-
-async def read_form(request: Request) -> dict[str, str]:
-    """Of a field that comes twice, the first."""
-    body = (await _read_body(request)).decode(errors="replace")
-    return {name: values[0] for name, values in parse_qs(body).items()}
-
-
-async def read_json(request: Request, shape: type[T]) -> T:
-    try:
-        return msgspec.json.decode(await _read_body(request), type=shape)
-    except ValueError as error:
-        raise invalid(str(error)) from error
-
-
-async def _read_body(request: Request) -> bytearray:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _BODY_BYTES_MAX:
-            raise XProblem(413, "Payload Too Large", f"More than {_BODY_BYTES_MAX} bytes.")
-    return body
-
-
-def answer(request: Request, body: Mapping[str, Any], *, status: int = 200) -> Response:
-    return Response(
-        msgspec.json.encode(body),
-        status,
-        getattr(request.state, "rate_headers", {}),
-        media_type="application/json; charset=utf-8",
-    )
-
-
-async def answer_problem(request: Request, problem: XProblem) -> Response:
-    return Response(
-        msgspec.json.encode(problem.body),
-        problem.status,
-        getattr(request.state, "rate_headers", {}),
-        media_type="application/problem+json",
-    )

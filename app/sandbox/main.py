@@ -2,6 +2,7 @@
 Tagback: it knows nothing of offers or members.
 """
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,11 +11,14 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.requests import ClientDisconnect
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from app.sandbox import (
     control,
+    control_faults,
     page,
     x_activity,
+    x_messages,
     x_oauth,
     x_posts,
     x_rules,
@@ -23,11 +27,13 @@ from app.sandbox import (
     x_webhooks,
 )
 from app.sandbox.delivery import Sandbox
-from app.sandbox.gate import XProblem, answer_problem, invalid
-from app.sandbox.oauth import OAuthError
+from app.sandbox.faults import Faults
+from app.sandbox.problems import Refusal, invalid
+from app.sandbox.request_faults import CutError
 from app.sandbox.settings import SandboxSettings
 from app.sandbox.state import State
 from app.sandbox.streams import Streams
+from app.sandbox.web import answer_nothing, answer_refusal
 from app.sandbox.webhooks import Webhooks
 
 _ROUTES = (
@@ -37,8 +43,10 @@ _ROUTES = (
     x_streams,
     x_activity,
     x_webhooks,
+    x_messages,
     x_oauth,
     control,
+    control_faults,
     page,
 )
 
@@ -48,12 +56,15 @@ __all__ = ["SandboxServer", "SandboxSettings", "create_sandbox"]
 def create_sandbox(settings: SandboxSettings) -> FastAPI:
     """Reads the data file, if there is one: a ValueError names a line that is not ours."""
     state = State(settings)
-    sandbox = Sandbox(state, Streams(state), Webhooks(state))
+    faults = Faults(settings.faults)
+    sandbox = Sandbox(state, Streams(state), Webhooks(state), faults)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         sandbox.webhooks.start()
         yield
+        for timer in sandbox.timers:
+            timer.cancel()
         await sandbox.webhooks.stop()
         state.close()
 
@@ -61,21 +72,24 @@ def create_sandbox(settings: SandboxSettings) -> FastAPI:
     app.state.sandbox = sandbox
     for routes in _ROUTES:
         app.include_router(routes.router)
-    app.exception_handler(XProblem)(answer_problem)
-    app.exception_handler(OAuthError)(x_oauth.answer_oauth_error)
+    app.exception_handler(Refusal)(answer_refusal)
+    app.exception_handler(CutError)(answer_nothing)
     app.exception_handler(RequestValidationError)(_answer_bad_parameter)
-    app.exception_handler(ClientDisconnect)(_answer_nobody)
+    app.exception_handler(ClientDisconnect)(answer_nothing)
     return app
-
-
-async def _answer_nobody(_request: Request, _error: ClientDisconnect) -> Response:
-    """Who asked has gone before he had said it all: no fault of ours to be logged."""
-    return Response(status_code=400)
 
 
 async def _answer_bad_parameter(request: Request, error: RequestValidationError) -> Response:
     first = error.errors()[0]
-    return await answer_problem(request, invalid(f"$.{first['loc'][-1]}: {first['msg']}"))
+    return await answer_refusal(request, invalid(f"$.{first['loc'][-1]}: {first['msg']}"))
+
+
+class CuttableProtocol(H11Protocol):
+    """Gives a route the means to cut its connection, for which ASGI has no word."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, "cut": transport.abort}
 
 
 class SandboxServer(uvicorn.Server):
@@ -83,9 +97,13 @@ class SandboxServer(uvicorn.Server):
 
     def __init__(self, settings: SandboxSettings, *, host: str = "127.0.0.1", port: int) -> None:
         self._app = create_sandbox(settings)
-        super().__init__(uvicorn.Config(self._app, host=host, port=port, log_level="warning"))
+        config = uvicorn.Config(
+            self._app, host=host, port=port, http=CuttableProtocol, log_level="warning"
+        )
+        super().__init__(config)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         sandbox: Sandbox = self._app.state.sandbox
+        sandbox.faults.stopping.set()
         sandbox.streams.hang_up_all("OperationalDisconnect")
         await super().shutdown(sockets)

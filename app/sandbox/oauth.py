@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from msgspec.structs import replace
 
 from app.sandbox.hosts import on_this_machine
+from app.sandbox.problems import Refusal
 from app.sandbox.records import AccessToken, Code, Entry, Grant
 from app.sandbox.state import State
 
@@ -48,15 +49,14 @@ SCOPE_MEANINGS = {
 SCOPES = frozenset(SCOPE_MEANINGS)
 
 
-class OAuthError(Exception):
+class OAuthError(Refusal):
     """A refusal in OAuth's own shape, worded as X words it."""
 
     def __init__(
         self, description: str, *, error: str = "invalid_request", status: int = 400
     ) -> None:
-        super().__init__(description)
-        self.status = status
-        self.body = {"error": error, "error_description": description}
+        body = {"error": error, "error_description": description}
+        super().__init__(status, body, "application/json")
 
 
 def redirect_allowed(state: State, redirect_uri: str) -> bool:

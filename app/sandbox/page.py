@@ -9,11 +9,11 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from app.sandbox import look
 from app.sandbox.delivery import Sandbox
-from app.sandbox.gate import SandboxDep, read_form
 from app.sandbox.people import person_by_handle
 from app.sandbox.posts import NewPost, make_post
 from app.sandbox.records import Entry, Post
 from app.sandbox.state import State
+from app.sandbox.web import SandboxDep, read_form
 
 router = APIRouter()
 

@@ -47,6 +47,10 @@ class Profile:
 SELF_SERVE = Profile(
     requests={
         "POST /2/tweets": 100,
+        "GET /2/tweets": 3_500,  # (?)
+        "GET /2/tweets/{post_id}": 450,  # (?)
+        "DELETE /2/tweets/{post_id}": 50,  # (?)
+        "POST /2/dm_conversations/with/{participant_id}/messages": 15,
         "GET /2/users/me": 75,
         "GET /2/users/{user_id}/tweets": 900,  # (?)
         "GET /2/users/{user_id}/mentions": 450,
@@ -72,7 +76,10 @@ SELF_SERVE = Profile(
         "DELETE /2/webhooks/{webhook_id}": 450,  # (?)
     },
     requests_as_user={"GET /2/users/{user_id}/mentions": 300},
-    requests_a_day={"POST /2/tweets": 10_000},
+    requests_a_day={
+        "POST /2/tweets": 10_000,
+        "POST /2/dm_conversations/with/{participant_id}/messages": 1_440,
+    },
     activity_connections_max=2,
     filtered_connections_max=1,
     subscriptions_max=1_500,

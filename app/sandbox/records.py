@@ -43,7 +43,7 @@ class Webhook(Struct, kw_only=True):
 class Subscription(Struct, kw_only=True, omit_defaults=True):
     id: str
     event_type: str
-    user_id: str | None = None
+    user_id: str
     created_at: datetime
     updated_at: datetime | None = None
     tag: str | None = None
@@ -57,6 +57,16 @@ class Rule(Struct, kw_only=True, omit_defaults=True):
     value: str
     created_at: datetime
     tag: str | None = None
+
+
+class Message(Struct, kw_only=True):
+    """A direct message."""
+
+    id: str
+    sender_id: str
+    recipient_id: str
+    text: str
+    created_at: datetime
 
 
 class Grant(Struct, kw_only=True, omit_defaults=True):
@@ -92,6 +102,8 @@ class Entry(Struct, kw_only=True, omit_defaults=True):
 
     person: Person | None = None
     post: Post | None = None
+    post_deleted: str | None = None
+    message: Message | None = None
     webhook: Webhook | None = None
     subscription: Subscription | None = None
     unsubscribed: str | None = None

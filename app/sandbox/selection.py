@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.datastructures import QueryParams
+from fastapi import Request
 
 from app.sandbox.posts import show_person, show_post
 from app.sandbox.records import Post
@@ -12,7 +12,6 @@ from app.sandbox.state import State
 
 _POST_FIELDS = frozenset({"id", "text", "edit_history_tweet_ids"})
 _USER_FIELDS = frozenset({"id", "name", "username"})
-# OpenAPI 2.167 calls things by new names, recorded traffic does not.
 _NEW_NAMES = {
     "edit_history_tweet_ids": "edit_history_post_ids",
     "note_tweet": "note_post",
@@ -35,15 +34,17 @@ _EXPANDED = {
 
 @dataclass(frozen=True)
 class Selection:
-    """All by their old names; who asks by `post.fields`, which is new, is answered in new ones."""
+    """Fields by their old names, whatever names the answer has."""
 
     post_fields: frozenset[str]
     user_fields: frozenset[str]
     expansions: frozenset[str]
-    new_names: bool = False
+    new_names: bool
 
     @classmethod
-    def of(cls, query: QueryParams) -> "Selection":
+    def of(cls, request: Request, state: State) -> "Selection":
+        query = request.query_params
+
         def asked(name: str) -> frozenset[str]:
             given = filter(None, query.get(name, "").split(","))
             return frozenset(_OLD_NAMES.get(field, field) for field in given)
@@ -56,28 +57,27 @@ class Selection:
             | {field for name, field in _EXPANDED.items() if name in expansions},
             _USER_FIELDS | asked("user.fields"),
             expansions,
-            "post.fields" in query,
+            "post.fields" in query or state.settings.field_names == "2.167",
         )
 
     def user(self, shown: dict[str, Any]) -> dict[str, Any]:
-        return self._named(
-            {name: value for name, value in shown.items() if name in self.user_fields}
-        )
+        return self._named(self._user(shown))
 
     def one(self, state: State, post: Post) -> dict[str, Any]:
         """`data`, and `includes` when something is."""
-        return {"data": self._post(post), **self._includes(state, [post])}
+        return self._named({"data": self._post(post), **self._includes(state, [post])})
 
     def many(self, state: State, posts: list[Post]) -> dict[str, Any]:
         if not posts:
             return {}
-        return {"data": [self._post(post) for post in posts], **self._includes(state, posts)}
+        data = [self._post(post) for post in posts]
+        return self._named({"data": data, **self._includes(state, posts)})
 
     def _post(self, post: Post) -> dict[str, Any]:
-        shown = show_post(post)
-        return self._named(
-            {name: value for name, value in shown.items() if name in self.post_fields}
-        )
+        return {n: value for n, value in show_post(post).items() if n in self.post_fields}
+
+    def _user(self, shown: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in shown.items() if name in self.user_fields}
 
     def _includes(self, state: State, posts: list[Post]) -> dict[str, Any]:
         people: dict[str, None] = {}
@@ -99,19 +99,22 @@ class Selection:
             includes["users"] = self._users(state, people)
         if others:
             includes["tweets"] = [self._post(other) for other in others.values()]
-        return {"includes": self._named(includes)} if includes else {}
+        return {"includes": includes} if includes else {}
 
     def _users(self, state: State, people: Iterable[str]) -> list[dict[str, Any]]:
-        return [self.user(show_person(state.people[person_id])) for person_id in people]
+        return [self._user(show_person(state.people[person_id])) for person_id in people]
 
     def _named(self, shown: dict[str, Any]) -> dict[str, Any]:
-        if not self.new_names:
-            return shown
-        metrics = shown.get("public_metrics")
-        renamed = {_NEW_NAMES.get(name, name): value for name, value in shown.items()}
-        if metrics:
-            renamed["public_metrics"] = {_NEW_NAMES.get(k, k): v for k, v in metrics.items()}
+        renamed: dict[str, Any] = in_new_names(shown) if self.new_names else shown
         return renamed
+
+
+def in_new_names(shown: Any) -> Any:  # noqa: ANN401 - any JSON
+    if isinstance(shown, list):
+        return [in_new_names(one) for one in shown]
+    if isinstance(shown, dict):
+        return {_NEW_NAMES.get(name, name): in_new_names(value) for name, value in shown.items()}
+    return shown
 
 
 def referenced_by(state: State, post: Post) -> list[Post]:

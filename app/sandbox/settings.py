@@ -2,7 +2,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from app.sandbox.faults import Fault
+from app.sandbox.problems import ProblemHost
 from app.sandbox.profiles import ProfileName
 
 
@@ -11,8 +14,9 @@ class SandboxSettings:
     """What the stand-in is told at start. The secrets are well known: it listens on this machine
     alone, and its clients are given the same values.
 
-    `data_file`: NDJSON that keeps people, posts, webhooks, subscriptions, rules and what people
-    allowed the app over a restart: a refresh token by its SHA-256, an access token not at all.
+    `data_file`: NDJSON that keeps people, posts, messages, webhooks, subscriptions, rules and what
+    people allowed the app over a restart: a refresh token by its SHA-256, an access token not at
+    all.
     `user_token`: a token of the programme's account that never ends and has every scope.
     `redirect_uris`: where people are sent back to after signing in, exactly; none means any
     address of this machine.
@@ -22,6 +26,10 @@ class SandboxSettings:
     about 20 s. `search_delay_seconds`: mentions and recent search give no post younger than this
     when they are not told an end; X's delay is 30 s. `window_seconds`: X's quarter of an hour for
     rate limits, which a test makes shorter; the day is 96 of them.
+    `field_names`: of posts and people, as an edition of X's OpenAPI has them. All recorded traffic
+    has those of 2.166; who asks by `post.fields`, which 2.167 brought, is answered in the new ones.
+    `problem_host`: under which the types of problems are; live ones are under the first, documented
+    ones under api.x.com. `faults`: armed from the start, see `faults`.
     `clock`: Unix seconds.
     """
 
@@ -48,4 +56,7 @@ class SandboxSettings:
     window_seconds: int = 900
     queue_events_max: int = 50_000
     posts_kept_max: int = 500_000
+    field_names: Literal["2.166", "2.167"] = "2.166"
+    problem_host: ProblemHost | Literal["alternating"] = "api.twitter.com"
+    faults: tuple[Fault, ...] = ()
     clock: Callable[[], float] = time.time

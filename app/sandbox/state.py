@@ -1,16 +1,19 @@
 from bisect import bisect_left, insort
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from typing import get_args
 
 from app.sandbox.journal import Journal
+from app.sandbox.problems import ProblemHost
 from app.sandbox.profiles import PRICES_MICRO_USD, PROFILES
 from app.sandbox.records import (
     AccessToken,
     Code,
     Entry,
     Grant,
+    Message,
     Person,
     Post,
     Rule,
@@ -20,6 +23,7 @@ from app.sandbox.records import (
 from app.sandbox.settings import SandboxSettings
 
 _SNOWFLAKE_EPOCH_MS = 1_288_834_974_657
+_PROBLEM_HOSTS: tuple[ProblemHost, ...] = get_args(ProblemHost)
 _LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
@@ -55,6 +59,8 @@ class State:
         self.own_texts: set[str] = set()
         self.replies_to: defaultdict[str, list[Post]] = defaultdict(list)
         self.replies = 0
+        self.messages: deque[Message] = deque(maxlen=settings.queue_events_max)
+        self.wrote_to: set[tuple[str, str]] = set()
         self.edits: dict[str, tuple[str, ...]] = {}
         self.webhooks: dict[str, Webhook] = {}
         self.subscriptions: dict[str, Subscription] = {}
@@ -73,6 +79,7 @@ class State:
         self._posts_charged: set[str] = set()
         self._charged_on: date | None = None
         self.rate_windows: dict[tuple[str, str, str], RateWindow] = {}
+        self._problems_told = 0
         self._ids_made = 0
         self._newest_id = 0
         self._journal = Journal(settings.data_file) if settings.data_file else None
@@ -120,6 +127,16 @@ class State:
             self.ids_by_handle[person.handle.lower()] = person.id
         if entry.post:
             self._apply_post(entry.post)
+        if deleted := self.posts.get(entry.post_deleted or ""):
+            self._apply_deletion(deleted)
+        if message := entry.message:
+            self.messages.append(message)
+            self.wrote_to.add((message.sender_id, message.recipient_id))
+        self._apply_listening(entry)
+        self._apply_rule(entry)
+        self._apply_grant(entry)
+
+    def _apply_listening(self, entry: Entry) -> None:
         if webhook := entry.webhook:
             self.webhooks[webhook.id] = webhook
         if subscription := entry.subscription:
@@ -131,8 +148,6 @@ class State:
             for subscription in list(self.subscriptions.values()):
                 if subscription.webhook_id == gone:
                     del self.subscriptions[subscription.id]
-        self._apply_rule(entry)
-        self._apply_grant(entry)
 
     def _apply_rule(self, entry: Entry) -> None:
         if rule := entry.rule:
@@ -170,12 +185,30 @@ class State:
         if len(self.posts) > self.settings.posts_kept_max:
             self._forget(next(iter(self.posts.values())))
 
+    def _apply_deletion(self, post: Post) -> None:
+        self._forget(post)
+        if post.author_id == self.settings.account_id:
+            _remove(self.own, post)
+            self.own_texts.discard(post.text)
+            self.replies -= post.reply_to is not None
+        siblings = self.replies_to.get(post.reply_to or "", [])
+        if post in siblings:
+            siblings.remove(post)
+
     def _forget(self, post: Post) -> None:
         del self.posts[post.id]
         _remove(self.posts_by_id, post)
         for person_id in post.mentioned:
             _remove(self.mentions[person_id], post)
         self.replies_to.pop(post.id, None)
+
+    def problem_host(self) -> str:
+        """Of the problem that is told next."""
+        host = self.settings.problem_host
+        if host == "alternating":
+            self._problems_told += 1
+            host = _PROBLEM_HOSTS[self._problems_told % len(_PROBLEM_HOSTS)]
+        return host
 
     def charge_read(self, post_id: str, kind: str = "post_read") -> None:
         """A post is charged once a day (UTC), however often and whichever way it is read."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, NamedTuple
@@ -10,12 +11,14 @@ from uuid import uuid4
 
 import msgspec
 
+from app.sandbox.faults import DisconnectType, Fault
 from app.sandbox.selection import Selection
 from app.sandbox.state import State
 
 StreamName = Literal["activity_stream", "filtered_stream"]
 
 _LINES_AT_ONCE_MAX = 200
+_SPLIT_BYTES = 7
 _ENDED_KEPT_MAX = 100
 
 
@@ -31,7 +34,9 @@ _LAST = Line(b"")
 
 @dataclass(eq=False, kw_only=True)
 class Connection:
-    """`queue` holds lines; an empty one is the last, in whose place `goodbye` is sent."""
+    """`queue` holds lines; an empty one is the last, in whose place `goodbye` is sent. `cut` ends
+    it without a word. A stall lasts until a moment of the event loop, or until `goes_on`.
+    """
 
     stream: StreamName
     selection: Selection
@@ -39,7 +44,11 @@ class Connection:
     client_ip: str
     connected_at: datetime
     id: str = field(default_factory=lambda: str(uuid4()))
+    cut: Callable[[], None]
     goodbye: bytes = b""
+    goes_on: asyncio.Event = field(default_factory=asyncio.Event)
+    stalled_until: float = 0.0
+    is_split: bool = False
     disconnected_at: datetime | None = None
     disconnect_reason: str | None = None
 
@@ -51,12 +60,20 @@ class Streams:
         self.connections: list[Connection] = []
         self.ended: deque[Connection] = deque(maxlen=_ENDED_KEPT_MAX)
 
-    def open(self, stream: StreamName, selection: Selection, *, client_ip: str) -> Connection:
+    def open(
+        self,
+        stream: StreamName,
+        selection: Selection,
+        *,
+        client_ip: str,
+        cut: Callable[[], None],
+    ) -> Connection:
         connection = Connection(
             stream=stream,
             selection=selection,
             queue=asyncio.Queue(self._settings.queue_events_max),
             client_ip=client_ip,
+            cut=cut,
             connected_at=self._state.now(),
         )
         self.connections.append(connection)
@@ -82,7 +99,22 @@ class Streams:
                 self._state.channels[stream].dropped += 1
                 self.hang_up(connection, "SlowReader")
 
-    def hang_up(self, connection: Connection, disconnect_type: str) -> None:
+    def strike(self, stream: StreamName, fault: Fault) -> None:
+        """All connections to this stream."""
+        for connection in self.connected(stream):
+            match fault.kind:
+                case "drop":
+                    self._end(connection, "UpstreamUncleanDisconnect")
+                    connection.cut()
+                case "disconnect":
+                    self.hang_up(connection, fault.disconnect_type)
+                case "stall":
+                    stalled_until = asyncio.get_running_loop().time() + fault.seconds
+                    connection.stalled_until = stalled_until
+                case "split":
+                    connection.is_split = True
+
+    def hang_up(self, connection: Connection, disconnect_type: DisconnectType) -> None:
         """What still waits for the reader is dropped; he is told why, in band, as X does."""
         if connection not in self.connections:
             return
@@ -91,12 +123,13 @@ class Streams:
             "title": "operational-disconnect",
             "disconnect_type": disconnect_type,
             "detail": "This stream has been disconnected for operational reasons.",
-            "type": "https://api.twitter.com/2/problems/operational-disconnect",
+            "type": f"https://{self._state.problem_host()}/2/problems/operational-disconnect",
         }
         connection.goodbye = msgspec.json.encode({"errors": [problem]}) + b"\r\n"
         connection.queue.put_nowait(_LAST)
+        connection.goes_on.set()
 
-    def hang_up_all(self, disconnect_type: str) -> None:
+    def hang_up_all(self, disconnect_type: DisconnectType) -> None:
         for connection in self.connections.copy():
             self.hang_up(connection, disconnect_type)
 
@@ -107,13 +140,14 @@ class Streams:
         try:
             while True:
                 lines = await self._next_lines(connection.queue)
+                await _stalled(connection)
                 ends = lines[-1:] == [_LAST]
                 unsent = len(lines) - ends
                 body = (
                     b"".join(line.body for line in lines) + (connection.goodbye if ends else b"")
                     or b"\r\n"
                 )
-                for piece in self._pieces(body):
+                for piece in self._pieces(connection, body):
                     yield piece
                 channel.delivered += unsent
                 for line in lines:
@@ -148,11 +182,23 @@ class Streams:
             lines.append(queue.get_nowait())
         return lines
 
-    def _pieces(self, body: bytes) -> list[bytes]:
+    def _pieces(self, connection: Connection, body: bytes) -> list[bytes]:
         size = self._settings.stream_chunk_bytes or len(body)
+        if connection.is_split:
+            connection.is_split = False
+            size = _SPLIT_BYTES
         return [body[start : start + size] for start in range(0, len(body), size)]
 
     def _drop_waiting(self, connection: Connection) -> None:
         while not connection.queue.empty():
             dropped = connection.queue.get_nowait() != _LAST
             self._state.channels[connection.stream].dropped += dropped
+
+
+async def _stalled(connection: Connection) -> None:
+    """Nothing is sent while a stall lasts, not even a sign of life."""
+    seconds = connection.stalled_until - asyncio.get_running_loop().time()
+    if seconds > 0:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await connection.goes_on.wait()

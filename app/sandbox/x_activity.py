@@ -1,7 +1,7 @@
 """X's routes for subscriptions to what happens to a person.
 
-Made here are `post.mention.create`, `post.delete`, `dm.received`, `dm.sent` and `oauth.revoke`; a
-subscription to another event that X has is kept and stays silent.
+Made here are `post.mention.create`, `post.delete`, `dm.received` and `dm.sent`; a subscription to
+another event that X has is kept and stays silent. `oauth.revoke` comes without one.
 """
 
 from typing import Annotated, Any, Literal
@@ -10,9 +10,11 @@ from fastapi import APIRouter, Query, Request, Response
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from app.sandbox.gate import SandboxDep, answer, gate, invalid, not_found, read_json
+from app.sandbox.gate import gate
 from app.sandbox.posts import XId, rfc3339
+from app.sandbox.problems import invalid, not_found
 from app.sandbox.records import Entry, Subscription
+from app.sandbox.web import SandboxDep, answer, read_json
 from app.sandbox.x_webhooks import known_webhook
 
 router = APIRouter(prefix="/2/activity/subscriptions")
@@ -36,7 +38,6 @@ EventType = Literal[
     "mute.mute",
     "mute.unmute",
     "news.new",
-    "oauth.revoke",
     "post.create",
     "post.delete",
     "post.mention.create",
@@ -60,7 +61,7 @@ Tag = Annotated[str, Meta(min_length=1, max_length=200)]
 
 
 class SubscriptionFilter(Struct, forbid_unknown_fields=True):
-    user_id: XId | None = None
+    user_id: XId
 
 
 class NewSubscription(Struct, forbid_unknown_fields=True):
@@ -79,8 +80,6 @@ class ChangedSubscription(Struct, forbid_unknown_fields=True):
 async def subscribe(request: Request, sandbox: SandboxDep) -> Response:
     state = sandbox.state
     wanted = await read_json(request, NewSubscription)
-    if wanted.filter.user_id is None and wanted.event_type != "oauth.revoke":
-        raise invalid("$.filter.user_id: is missing but it is required")
     if wanted.webhook_id:
         known_webhook(state, wanted.webhook_id)
     subscription = Subscription(
@@ -175,7 +174,7 @@ def show_subscription(subscription: Subscription) -> dict[str, Any]:
     return {
         "subscription_id": subscription.id,
         "event_type": subscription.event_type,
-        "filter": {"user_id": subscription.user_id} if subscription.user_id else {},
+        "filter": {"user_id": subscription.user_id},
         "created_at": rfc3339(subscription.created_at),
         "updated_at": rfc3339(subscription.updated_at or subscription.created_at),
         **{name: value for name, value in optional.items() if value},

@@ -9,18 +9,17 @@ import re
 from hmac import compare_digest
 from html import escape
 from itertools import islice
-from typing import Any
 from urllib.parse import parse_qsl, unquote_plus, urlencode, urlsplit
 
-import msgspec
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from app.sandbox import look, oauth
-from app.sandbox.gate import SandboxDep, read_form
+from app.sandbox.gate import open_to_all
 from app.sandbox.oauth import SCOPE_MEANINGS, STATE_LENGTH_MAX, OAuthError
 from app.sandbox.people import person_by_handle
 from app.sandbox.state import State
+from app.sandbox.web import SandboxDep, answer, read_form
 
 router = APIRouter()
 
@@ -72,7 +71,7 @@ async def decide(request: Request, sandbox: SandboxDep) -> Response:
     return _redirect(asked["redirect_uri"], {**back, "code": code})
 
 
-@router.post("/2/oauth2/token")
+@router.post("/2/oauth2/token", dependencies=open_to_all())
 async def give_tokens(request: Request, sandbox: SandboxDep) -> Response:
     state = sandbox.state
     form = await read_form(request)
@@ -92,19 +91,15 @@ async def give_tokens(request: Request, sandbox: SandboxDep) -> Response:
                 f"Value passed for the grant type was invalid: {other}.",
                 error="unsupported_grant_type",
             )
-    return _json(tokens)
+    return answer(request, tokens)
 
 
-@router.post("/2/oauth2/revoke")
+@router.post("/2/oauth2/revoke", dependencies=open_to_all())
 async def revoke(request: Request, sandbox: SandboxDep) -> Response:
     form = await read_form(request)
     _check_client(sandbox.state, request.headers.get("authorization", ""), form)
     oauth.revoke(sandbox.state, _required(form, "token"))
-    return _json({"revoked": True})
-
-
-async def answer_oauth_error(_request: Request, error: OAuthError) -> Response:
-    return _json(error.body, status=error.status)
+    return answer(request, {"revoked": True})
 
 
 def _problem(state: State, asked: dict[str, str]) -> str:
@@ -182,8 +177,3 @@ def _required(form: dict[str, str], name: str) -> str:
     if not form.get(name):
         raise OAuthError(f"Missing required parameter [{name}].")
     return form[name]
-
-
-def _json(body: dict[str, Any], *, status: int = 200) -> Response:
-    headers = {"cache-control": "no-store"}
-    return Response(msgspec.json.encode(body), status, headers, media_type="application/json")

@@ -5,11 +5,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from msgspec import Struct
 
-from app.sandbox.gate import PROBLEMS, SandboxDep, answer, gate, invalid, read_json
+from app.sandbox.gate import gate
 from app.sandbox.posts import XId, rfc3339
+from app.sandbox.problems import PROBLEMS, invalid
 from app.sandbox.records import Entry, Rule
 from app.sandbox.rule_language import RuleError, parse_rule
 from app.sandbox.state import State
+from app.sandbox.web import SandboxDep, answer, read_json
 
 router = APIRouter(prefix="/2/tweets/search/stream/rules")
 
@@ -129,9 +131,8 @@ def _rule_problem(state: State, value: str, known: dict[str, str]) -> dict[str, 
         }
     if len(known) >= state.profile.rules_max:
         return {
-            "value": value,
             "title": "RulesCapExceeded",
-            "detail": f"Rules are limited to {state.profile.rules_max}.",
+            "detail": f"{value}: rules are limited to {state.profile.rules_max}",
             "type": f"{PROBLEMS}rule-cap",
         }
     fault = ""
@@ -144,8 +145,7 @@ def _rule_problem(state: State, value: str, known: dict[str, str]) -> dict[str, 
     if not fault:
         return None
     return {
-        "value": value,
-        "details": [fault],
+        "detail": f"{value}: {fault}",
         "title": "UnprocessableEntity",
         "type": f"{PROBLEMS}invalid-rules",
     }
@@ -160,5 +160,5 @@ def _delete(
     if not dry_run:
         for rule_id in ids.keys() - gone:
             state.record(Entry(rule_deleted=rule_id))
-    errors = [invalid("Rule does not exist", value=rule_id).body for rule_id in gone]
+    errors = [{**invalid("Rule does not exist", value=rule_id).body} for rule_id in gone]
     return errors, {"deleted": len(ids) - len(gone), "not_deleted": len(gone)}

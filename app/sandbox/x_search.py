@@ -10,14 +10,16 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AwareDatetime
 
-from app.sandbox.gate import SandboxDep, answer, gate, invalid, not_found
+from app.sandbox.gate import gate
 from app.sandbox.posts import rfc3339
+from app.sandbox.problems import invalid, not_found
 from app.sandbox.profiles import MENTIONS_MAX, RESULTS_MAX, SEARCH_DAYS
 from app.sandbox.records import Post
 from app.sandbox.rule_language import RuleError, parse_rule
 from app.sandbox.rules import subject_of
 from app.sandbox.selection import Selection
 from app.sandbox.state import State, id_at, post_number
+from app.sandbox.web import SandboxDep, answer
 
 router = APIRouter()
 
@@ -139,7 +141,7 @@ def _page(
         meta |= {"newest_id": page[0].id, "oldest_id": page[-1].id}
     if len(found) > max_results:
         meta["next_token"] = b32hexencode(page[-1].id.encode()).decode().rstrip("=").lower()
-    shown = Selection.of(request.query_params).many(state, page)
+    shown = Selection.of(request, state).many(state, page)
     return answer(request, {**shown, "meta": meta})
 
 

@@ -8,10 +8,12 @@ from msgspec import Meta, Struct
 from starlette.types import Receive, Scope, Send
 
 from app.sandbox.delivery import Sandbox
-from app.sandbox.gate import SandboxDep, XProblem, answer, gate, read_json
+from app.sandbox.gate import gate
 from app.sandbox.posts import rfc3339
+from app.sandbox.problems import XProblem
 from app.sandbox.selection import Selection
 from app.sandbox.streams import Connection, StreamName, Streams
+from app.sandbox.web import SandboxDep, answer, read_json
 
 router = APIRouter()
 
@@ -161,6 +163,6 @@ def _open(request: Request, sandbox: Sandbox, stream: StreamName, connections_ma
             connection_issue="TooManyConnections",
         )
     client_ip = request.client.host if request.client else ""
-    selection = Selection.of(request.query_params)
-    connection = sandbox.streams.open(stream, selection, client_ip=client_ip)
+    selection = Selection.of(request, sandbox.state)
+    connection = sandbox.streams.open(stream, selection, client_ip=client_ip, cut=request.state.cut)
     return StreamAnswer(sandbox.streams, connection, request.state.rate_headers)

@@ -9,11 +9,13 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 from starlette.background import BackgroundTask
 
-from app.sandbox.gate import SandboxDep, answer, gate, invalid, read_json
+from app.sandbox.gate import gate
 from app.sandbox.hosts import on_this_machine
 from app.sandbox.posts import XId, rfc3339
+from app.sandbox.problems import invalid
 from app.sandbox.records import Entry, Webhook
 from app.sandbox.state import State
+from app.sandbox.web import SandboxDep, answer, read_json
 
 router = APIRouter()
 

@@ -123,15 +123,19 @@ class Model:
         self.linked[member] = now
 
     def look_back(self, now: datetime) -> None:
-        """What those who have linked posted in the seven days before is decided again."""
+        """What those who have linked posted in the seven days before is decided again, but for what
+        could no longer be used.
+        """
         again = [
             (post, rank, name)
             for (_, name), (post, rank) in self.not_linked.items()
             if post.author in self.linked and post.at >= self.linked[post.author] - 7 * DAY
         ]
         for post, rank, name in sorted(again, key=lambda one: (one[0].at, one[1])):
-            outcome = self._decide(post, self.offers[name], rank=rank, now=now)
-            self.decided[post.root][name] = outcome
+            offer = self.offers[name]
+            if now < offer.terms.valid_until(post.at):
+                outcome = self._decide(post, offer, rank=rank, now=now)
+                self.decided[post.root][name] = outcome
             del self.not_linked[post.root, name]
         self.linked.clear()
 

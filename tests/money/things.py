@@ -46,6 +46,10 @@ class Terms(NamedTuple):
     def largest(self) -> int:
         return self.most if self.fixed is None else self.fixed
 
+    def valid_until(self, posted: datetime) -> datetime:
+        last_day = posted.date() + self.valid_days * DAY
+        return datetime.combine(last_day + DAY, time(), tzinfo=UTC)
+
 
 @dataclass(eq=False)
 class Offer:
@@ -76,8 +80,7 @@ class Coupon:
 
     @property
     def valid_until(self) -> datetime:
-        last_day = self.posted.date() + self.terms.valid_days * DAY
-        return datetime.combine(last_day + DAY, time(), tzinfo=UTC)
+        return self.terms.valid_until(self.posted)
 
 
 class Event(NamedTuple):

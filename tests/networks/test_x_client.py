@@ -13,8 +13,9 @@ from app.config import Settings, SettingsError
 from app.networks.sender import LookupFailedError, NotAllowed, Sent, Temporary, Unknown
 from app.networks.x.client import XSender, open_sender
 from app.sandbox.main import SandboxServer, SandboxSettings
+from tests.stand_in import PROGRAMME, serving
+from tests.watching import TESTER, watched
 
-PROGRAMME = "1000000000000000001"
 TOKEN = "a-token-that-nobody-may-see"
 
 Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -58,17 +59,13 @@ async def read_request(reader: asyncio.StreamReader) -> bytes:
 async def x() -> AsyncIterator[httpx.AsyncClient]:
     """The stand-in, whose token is ours."""
     server = SandboxServer(SandboxSettings(user_token=TOKEN), port=0)
-    running = asyncio.create_task(server.serve())
-    async with asyncio.timeout(20):
-        while not server.started:
-            assert not running.done()
-            await asyncio.sleep(0.01)
-    address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    async with httpx.AsyncClient(base_url=address) as client:
-        await client.post("/sandbox/people", json={"id": "1", "handle": "ann"})
-        yield client
-    server.should_exit = True
-    await running
+    with watched(server):
+        async with (
+            serving(server) as address,
+            httpx.AsyncClient(base_url=address, headers=TESTER) as client,
+        ):
+            await client.post("/sandbox/people", json={"id": "1", "handle": "ann"})
+            yield client
 
 
 @pytest.fixture

@@ -3,8 +3,9 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-import uvicorn
-from running_x import Listen, Receiver, Start, X, running_x, serving
+from running_x import Listen, Receiver, Start, X, listening, running_x
+
+from tests.watching import judge_events
 
 
 @pytest.fixture
@@ -19,13 +20,12 @@ async def start() -> AsyncIterator[Start]:
 
 @pytest.fixture
 async def listen() -> AsyncIterator[Listen]:
+    receivers: list[Receiver] = []
     async with AsyncExitStack() as stack:
 
         async def listen_once(**how: Any) -> Receiver:
-            receiver = Receiver(**how)
-            config = uvicorn.Config(receiver, port=0, lifespan="off", log_level="warning")
-            address = await stack.enter_async_context(serving(uvicorn.Server(config)))
-            receiver.url = f"{address}/webhooks/x"
-            return receiver
+            receivers.append(await stack.enter_async_context(listening(**how)))
+            return receivers[-1]
 
         yield listen_once
+    judge_events(body for receiver in receivers for _, body in receiver.received)

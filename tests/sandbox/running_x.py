@@ -16,6 +16,7 @@ import uvicorn
 from starlette.types import Message, Receive, Scope, Send
 
 from app.sandbox.main import SandboxServer, SandboxSettings
+from tests.watching import TESTER, Watch, watched
 
 ACCOUNT = "1000000000000000001"
 SECRET = "the secret of the tests"
@@ -32,6 +33,7 @@ class X:
 
     server: SandboxServer
     client: httpx.AsyncClient
+    watch: Watch
 
     async def people(self, *handles: str) -> None:
         """Ids are 1, 2, 3 …"""
@@ -70,6 +72,12 @@ class X:
 
     async def register(self, url: str) -> httpx.Response:
         return await self.client.post("/2/webhooks", json={"url": url}, headers=APP)
+
+    async def connected(self, stream: str) -> None:
+        """When somebody is connected to it."""
+        async with asyncio.timeout(10):
+            while not (await self.state())["connections"][stream]:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
 
     async def state(self) -> dict[str, Any]:
         state: dict[str, Any] = (await self.client.get("/sandbox/state")).json()
@@ -145,11 +153,23 @@ async def serving(server: uvicorn.Server) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
+async def listening(**how: Any) -> AsyncIterator[Receiver]:
+    receiver = Receiver(**how)
+    config = uvicorn.Config(receiver, port=0, lifespan="off", log_level="warning")
+    async with serving(uvicorn.Server(config)) as address:
+        receiver.url = f"{address}/webhooks/x"
+        yield receiver
+
+
+@asynccontextmanager
 async def running_x(**settings: Any) -> AsyncIterator[X]:
     given = {"app_token": "app", "user_token": "user", "consumer_secret": SECRET, **settings}
     server = SandboxServer(SandboxSettings(**given), port=0)
-    async with (
-        serving(server) as address,
-        httpx.AsyncClient(base_url=address, trust_env=False, timeout=30) as client,
-    ):
-        yield X(server, client)
+    with watched(server) as watch:
+        async with (
+            serving(server) as address,
+            httpx.AsyncClient(
+                base_url=address, headers=TESTER, trust_env=False, timeout=30
+            ) as client,
+        ):
+            yield X(server, client, watch)

@@ -78,13 +78,6 @@ class TestConnections:
 
 
 class TestSubscriptions:
-    async def test_an_event_needs_a_person_but_for_revocations(self, start: Start) -> None:
-        x = await start()
-        for event_type, status in (("post.delete", 400), ("oauth.revoke", 200)):
-            body = {"event_type": event_type, "filter": {}}
-            answer = await x.client.post(SUBSCRIPTIONS, json=body, headers=APP)
-            assert answer.status_code == status, answer.text
-
     async def test_one_moves_from_the_stream_to_a_webhook(
         self, start: Start, listen: Listen
     ) -> None:

@@ -111,6 +111,23 @@ class TestBoth:
         assert users[0].keys() == {"id", "name", "username", "created_at"}
         assert [other["id"] for other in found["includes"]["tweets"]] == [first]
 
+    async def test_who_asks_by_the_new_names_is_answered_with_them(self, x: X, path: str) -> None:
+        first = await x.post("1", "", long_text="word " * 80 + "@TagbackDemo #Tea")
+        await x.post("1", "@TagbackDemo #Tea", quote_of=first)
+        found = await page(
+            x,
+            path,
+            expansions="referenced_posts,author_id",
+            **{"post.fields": "public_metrics,note_post", "user.fields": "public_metrics"},
+        )
+        quote, long = found["data"]
+        assert quote["edit_history_post_ids"] == [quote["id"]]
+        assert quote["referenced_posts"] == [{"type": "quoted", "id": first}]
+        assert "repost_count" in long["public_metrics"]
+        assert "#Tea" in long["note_post"]["text"]
+        assert [post["id"] for post in found["includes"]["posts"]] == [first]
+        assert "post_count" in found["includes"]["users"][0]["public_metrics"]
+
     async def test_a_bad_parameter_is_an_invalid_request(self, x: X, path: str) -> None:
         for params in (
             {"max_results": "4"},

@@ -256,24 +256,3 @@ class TestStream:
             unheard.append((await x.state())["events"]["filtered_stream"]["unheard"])
             now[0] += 20
         assert unheard == [0, 1, 2, 2]
-
-    async def test_who_asks_by_the_new_names_is_answered_with_them(self, start: Start) -> None:
-        x = await start()
-        await x.people("ann")
-        await x.rules("#Tea")
-        asked = {"post.fields": "public_metrics,note_post", "expansions": "referenced_posts"}
-        async with x.client.stream("GET", self.path, headers=APP, params=asked) as answer:
-            first = await x.post("1", "", long_text="word " * 80 + "#Tea")
-            await x.post("1", "look", quote_of=first)
-            said = answer.aiter_lines()
-            long, quote = json.loads(await anext(said)), json.loads(await anext(said))
-        assert long["data"].keys() == {
-            "id",
-            "text",
-            "edit_history_post_ids",
-            "public_metrics",
-            "note_post",
-        }
-        assert "repost_count" in long["data"]["public_metrics"]
-        assert quote["data"]["referenced_posts"] == [{"type": "quoted", "id": first}]
-        assert [post["id"] for post in quote["includes"]["posts"]] == [first]

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
-from running_x import APP, Start, X, running_x
+from running_x import APP, Listen, Start, X, running_x
 
 VERIFIER = "v" * 43
 CHALLENGE = (
@@ -213,16 +213,17 @@ class TestCode:
 
 
 class TestDisconnecting:
-    async def test_it_ends_all_and_is_told_to_who_subscribed(self, x: X) -> None:
+    async def test_it_ends_all_and_is_told_unasked(self, x: X, listen: Listen) -> None:
+        receiver = await listen()
+        await x.register(receiver.url)
         given = await tokens(x)
         other = await tokens(x, handle="zoe")
-        wanted = {"event_type": "oauth.revoke", "filter": {}}
-        answer = await x.client.post("/2/activity/subscriptions", json=wanted, headers=APP)
-        assert answer.status_code == 200, answer.text
         async with x.client.stream("GET", "/2/activity/stream", headers=APP) as stream:
             ended = await x.client.delete("/sandbox/people/1/grants")
             event = json.loads(await anext(stream.aiter_lines()))["data"]
         assert ended.json() == {"ended": 1}
+        await x.events("webhook")
+        assert [json.loads(body)["data"] for _, body in receiver.received] == [event]
         assert (event["event_type"], event["filter"]) == ("oauth.revoke", {})
         assert event["payload"] == {
             "date_time": "2027-01-15T08:00:00+00:00",

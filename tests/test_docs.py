@@ -1,0 +1,32 @@
+import re
+
+import pytest
+
+from app.config import PREFIX, Settings
+from tests.support import ROOT
+
+NAME = re.compile(rf"{PREFIX}[A-Z_]+(?<!_)\b")
+PRICE = re.compile(r"`([A-Z_]+_MICROUSD)=(\d+)`")
+
+
+def documented(page: str) -> set[str]:
+    text = (ROOT / "docs" / page).read_text()
+    prices = {f"{PREFIX}X_PRICE_{name}" for name, _ in PRICE.findall(text)}
+    return set(NAME.findall(text)) | prices
+
+
+class TestSettings:
+    known = frozenset(PREFIX + name.upper() for name in Settings.model_fields)
+
+    @pytest.mark.parametrize("page", ["operating.md", "x.md", "files.md"])
+    def test_what_a_page_names_is_there(self, page: str) -> None:
+        assert documented(page) <= self.known
+
+    def test_each_has_its_line(self) -> None:
+        assert documented("operating.md") | documented("x.md") >= self.known
+
+    def test_the_prices_are_the_ones_that_are_set(self) -> None:
+        priced = PRICE.findall((ROOT / "docs/x.md").read_text())
+        assert len(priced) == 6
+        for name, micro_usd in priced:
+            assert Settings.model_fields[f"x_price_{name.lower()}"].default == int(micro_usd)
