@@ -1,6 +1,5 @@
 """Signing in with X: OAuth 2.0, authorization code with PKCE (S256)."""
 
-import warnings
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -11,15 +10,10 @@ from typing import NamedTuple
 import httpx
 import msgspec
 from authlib.common.security import generate_token
-from authlib.deprecate import AuthlibDeprecationWarning
 from authlib.integrations.base_client import OAuthError
+from authlib.integrations.httpx_client import AsyncOAuth2Client
 
 from app.config import Settings, SettingsError
-
-with warnings.catch_warnings():
-    # that httpx2 has come does not help whoever runs a command
-    warnings.simplefilter("ignore", AuthlibDeprecationWarning)
-    from authlib.integrations.httpx_client import AsyncOAuth2Client
 
 # What a person who links his handle is asked for: who he is, once. X gives users/me to both alone.
 LINK_SCOPES = ("tweet.read", "users.read")
