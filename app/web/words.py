@@ -5,8 +5,6 @@ from collections.abc import Mapping
 
 # Whoever changes the words of the consent gives them a new version: it is kept with each consent.
 CONSENT_VERSION = "page-1"
-CONSENT = ("consent_what", "consent_for", "consent_reads", "consent_seen", "consent_stop",
-           "consent_box")  # fmt: skip
 
 _ENGLISH = {
     "title": "Link your X account to your card",
