@@ -11,7 +11,6 @@ _ENGLISH = {
     "lead": "Link them once. Then post an offer's hashtag, pay with your card, and money comes "
     "back.",
     "steps": "Three steps",
-    "done": "Done",
     "step_x": "Sign in with X",
     "x_why": "X tells us who you are, once. We cannot post for you, and keep no access to your "
     "account.",
@@ -111,7 +110,6 @@ _FRENCH = {
     "lead": "Liez-les une fois. Ensuite, publiez le hashtag d'une offre, payez avec votre carte, "
     "et l'argent vous revient.",
     "steps": "Trois étapes",
-    "done": "Fait",
     "step_x": "Connectez-vous avec X",
     "x_why": "X nous dit qui vous êtes, une seule fois. Nous ne pouvons rien publier pour vous et "
     "ne gardons aucun accès à votre compte.",
