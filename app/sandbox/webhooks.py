@@ -5,8 +5,10 @@ import base64
 import hashlib
 import hmac
 import secrets
+import ssl
 from collections import deque
 from datetime import datetime
+from functools import cache
 from typing import NamedTuple
 
 import httpx
@@ -30,6 +32,12 @@ def signature(consumer_secret: str, message: bytes) -> str:
     return "sha256=" + base64.b64encode(digest).decode()
 
 
+@cache
+def _tls() -> ssl.SSLContext:
+    """The trusted certificates take some 50 ms to read."""
+    return httpx.create_ssl_context()
+
+
 class Webhooks:
     """A fixed number of workers take events from one bounded queue, each seeing one event through
     to its end, so that as many are in flight at most.
@@ -41,7 +49,7 @@ class Webhooks:
         self._queue: asyncio.Queue[Delivery] = asyncio.Queue(state.settings.queue_events_max)
         self._in_flight = 0
         self._workers: list[asyncio.Task[None]] = []
-        self._tls = httpx.create_ssl_context()
+        self._tls = _tls()
         self._sent: deque[tuple[datetime, Delivery]] = deque(maxlen=state.settings.queue_events_max)
         self.dropped: deque[dict[str, str]] = deque(maxlen=_DROPPED_KEPT_MAX)
 

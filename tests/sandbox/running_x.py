@@ -169,7 +169,7 @@ async def running_x(**settings: Any) -> AsyncIterator[X]:
         async with (
             serving(server) as address,
             httpx.AsyncClient(
-                base_url=address, headers=TESTER, trust_env=False, timeout=30
+                base_url=address, headers=TESTER, verify=False, trust_env=False, timeout=30
             ) as client,
         ):
             yield X(server, client, watch)
