@@ -8,10 +8,22 @@ from typing import Any
 
 import httpx
 import msgspec
-from pydantic import SecretStr
 
 from app.config import Settings, SettingsError
-from app.networks.sender import LookupFailedError, SendResult, Temporary, Unknown
+from app.networks.accounts import (
+    AccountAuth,
+    AccountRefusedError,
+    AccountUnavailableError,
+    ProgrammeAccount,
+    given_account,
+)
+from app.networks.sender import (
+    AccessRefused,
+    LookupFailedError,
+    SendResult,
+    Temporary,
+    Unknown,
+)
 from app.networks.x.problems import read_answer
 
 NETWORK = "x"
@@ -48,13 +60,13 @@ _posts_decoder = msgspec.json.Decoder(_OwnPosts)
 
 
 class XSender:
-    """`client` brings the base URL and the token; see `open_sender`."""
+    """`client` brings the base URL and the account's token; see `open_sender`."""
 
     network = NETWORK
 
-    def __init__(self, client: httpx.AsyncClient, *, account_id: str) -> None:
+    def __init__(self, client: httpx.AsyncClient, account: ProgrammeAccount) -> None:
         self._client = client
-        self._account_id = account_id
+        self._account = account
 
     async def send(self, text: str, in_reply_to: str) -> SendResult:
         body = msgspec.json.encode({"text": text, "reply": {"in_reply_to_tweet_id": in_reply_to}})
@@ -62,6 +74,10 @@ class XSender:
             answer = await self._client.post(
                 "/2/tweets", content=body, headers={"content-type": "application/json"}
             )
+        except AccountRefusedError as error:
+            return AccessRefused(error.detail)
+        except AccountUnavailableError as error:
+            return Temporary(str(error))
         except _NEVER_LEFT as error:
             return Temporary(f"not reached: {type(error).__name__}")
         except httpx.RequestError as error:
@@ -86,10 +102,16 @@ class XSender:
 
     async def _own_posts(self, query: dict[str, Any]) -> _OwnPosts:
         try:
-            answer = await self._client.get(f"/2/users/{self._account_id}/tweets", params=query)
+            account_id = await self._account.id()
+            answer = await self._client.get(f"/2/users/{account_id}/tweets", params=query)
             answer.raise_for_status()
             return _posts_decoder.decode(answer.content)
-        except (httpx.HTTPError, ValueError) as error:
+        except (
+            httpx.HTTPError,
+            ValueError,
+            AccountRefusedError,
+            AccountUnavailableError,
+        ) as error:
             raise LookupFailedError(f"own posts: {type(error).__name__}") from error
 
 
@@ -99,12 +121,14 @@ def _id_at(moment: datetime) -> str:
 
 
 @asynccontextmanager
-async def open_sender(settings: Settings) -> AsyncIterator[XSender]:
-    """A sender with connections of its own, kept alive between sends. Raises SettingsError that
-    names what it needs.
+async def open_sender(
+    settings: Settings, account: ProgrammeAccount | None = None
+) -> AsyncIterator[XSender]:
+    """A sender with connections of its own, kept alive between sends. It acts as `account`, else
+    as the one that settings give. Raises SettingsError that names what it needs.
     """
-    token, account_id = settings.x_user_token, settings.x_account_id
-    if token is None or account_id is None:
+    account = account or given_account(settings)
+    if account is None:
         raise SettingsError(
             "replies on X need TAGBACK_X_USER_TOKEN and TAGBACK_X_ACCOUNT_ID: the token and the "
             "id of the programme's account"
@@ -112,7 +136,7 @@ async def open_sender(settings: Settings) -> AsyncIterator[XSender]:
     connections = settings.replies_in_flight_max
     async with httpx.AsyncClient(
         base_url=str(settings.x_base_url),
-        auth=_Bearer(token),
+        auth=AccountAuth(account),
         timeout=_TIMEOUT,
         limits=httpx.Limits(
             max_connections=connections,
@@ -120,15 +144,4 @@ async def open_sender(settings: Settings) -> AsyncIterator[XSender]:
             keepalive_expiry=_KEEP_ALIVE_SECONDS,
         ),
     ) as client:
-        yield XSender(client, account_id=account_id)
-
-
-class _Bearer(httpx.Auth):
-    """Holds the token so that printing the client or its headers does not show it."""
-
-    def __init__(self, token: SecretStr) -> None:
-        self._token = token
-
-    def auth_flow(self, request: httpx.Request) -> Any:  # noqa: ANN401 - httpx's generator
-        request.headers["authorization"] = f"Bearer {self._token.get_secret_value()}"
-        yield request
+        yield XSender(client, account)
