@@ -1,4 +1,4 @@
-"""X as the programme's account: posts replies and looks its own up."""
+"""X as the programme's account: posts, writes direct messages, and looks its own posts up."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +10,7 @@ import httpx
 import msgspec
 
 from app.config import Settings, SettingsError
+from app.kit import clock
 from app.networks.accounts import (
     AccountAuth,
     AccountRefusedError,
@@ -18,7 +19,9 @@ from app.networks.accounts import (
     given_account,
 )
 from app.networks.sender import (
+    MESSAGES_IN_FLIGHT_MAX,
     AccessRefused,
+    Found,
     LookupFailedError,
     SendResult,
     Temporary,
@@ -68,37 +71,57 @@ class XSender:
         self._client = client
         self._account = account
 
-    async def send(self, text: str, in_reply_to: str) -> SendResult:
-        body = msgspec.json.encode({"text": text, "reply": {"in_reply_to_tweet_id": in_reply_to}})
+    async def send(self, text: str, in_reply_to: str | None) -> SendResult:
+        body: dict[str, Any] = {"text": text}
+        if in_reply_to is not None:
+            body["reply"] = {"in_reply_to_tweet_id": in_reply_to}
+        return await self._create("/2/tweets", body, id_name="id")
+
+    async def send_message(self, text: str, to: str) -> SendResult:
+        path = f"/2/dm_conversations/with/{to}/messages"
+        result = await self._create(path, {"text": text}, id_name="dm_event_id")
+        if isinstance(result, Temporary) and result.reached:
+            return Unknown(result.detail, limits=result.limits, day_limits=result.day_limits)
+        return result
+
+    async def _create(self, path: str, body: dict[str, Any], *, id_name: str) -> SendResult:
         try:
             answer = await self._client.post(
-                "/2/tweets", content=body, headers={"content-type": "application/json"}
+                path,
+                content=msgspec.json.encode(body),
+                headers={"content-type": "application/json"},
             )
         except AccountRefusedError as error:
             return AccessRefused(error.detail)
         except AccountUnavailableError as error:
-            return Temporary(str(error))
+            return Temporary(str(error), reached=False)
         except _NEVER_LEFT as error:
-            return Temporary(f"not reached: {type(error).__name__}")
+            return Temporary(f"not reached: {type(error).__name__}", reached=False)
         except httpx.RequestError as error:
             return Unknown(f"no answer: {type(error).__name__}")
-        return read_answer(answer.status_code, answer.headers, answer.content)
+        return read_answer(
+            answer.status_code,
+            answer.headers,
+            answer.content,
+            now=clock.now(),
+            id_name=id_name,
+        )
 
-    async def find_own(self, text: str, since: datetime) -> str | None:
-        """Looks at the newest 1,000 at most, from five minutes before `since`: each post that is
-        read is charged.
-        """
+    async def find_own(self, text: str, since: datetime) -> Found:
+        """Looks at the newest 1,000 at most, from five minutes before `since`."""
         query: dict[str, Any] = {"max_results": _PAGE_POSTS, "since_id": _id_at(since)}
+        reads = 0
         for _ in range(LOOKUP_PAGES_MAX):
             page = await self._own_posts(query)
+            reads += len(page.data)
             for post in page.data:
                 # X escapes, and puts the handle of the one who is answered in front.
                 if unescape(post.text).endswith(text):
-                    return post.id
+                    return Found(post.id, reads)
             if page.meta.next_token is None:
-                return None
+                break
             query["pagination_token"] = page.meta.next_token
-        return None
+        return Found(None, reads)
 
     async def _own_posts(self, query: dict[str, Any]) -> _OwnPosts:
         try:
@@ -133,7 +156,7 @@ async def open_sender(
             "replies on X need TAGBACK_X_USER_TOKEN and TAGBACK_X_ACCOUNT_ID: the token and the "
             "id of the programme's account"
         )
-    connections = settings.replies_in_flight_max
+    connections = settings.replies_in_flight_max + MESSAGES_IN_FLIGHT_MAX
     async with httpx.AsyncClient(
         base_url=str(settings.x_base_url),
         auth=AccountAuth(account),
