@@ -29,6 +29,15 @@ class StandIn:
         post_id: str = answer.json()["ids"][0]
         return post_id
 
+    async def rules(self, *values: str) -> None:
+        """Rules of the filtered stream, which gives nothing without any."""
+        answer = await self.client.post(
+            "/2/tweets/search/stream/rules",
+            json={"add": [{"value": value} for value in values]},
+            headers={"Authorization": "Bearer app"},
+        )
+        assert "errors" not in answer.json(), answer.text
+
     async def replies(self) -> list[dict[str, Any]]:
         answer = await self.client.get("/sandbox/replies", params={"limit": 10_000})
         items: list[dict[str, Any]] = answer.json()["items"]

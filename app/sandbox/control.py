@@ -2,18 +2,20 @@
 
 from bisect import bisect_right
 from collections.abc import AsyncIterator
-from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Query, Request, Response
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, to_builtins
 
 from app.sandbox.delivery import Sandbox
-from app.sandbox.gate import SandboxDep, XProblem
+from app.sandbox.events import Event
+from app.sandbox.gate import SandboxDep, XProblem, not_found, read_json
+from app.sandbox.oauth import revoke_all
+from app.sandbox.people import NewPerson, make_person
 from app.sandbox.posts import NewPost, XId, make_post, rfc3339
 from app.sandbox.records import Entry, Post
-from app.sandbox.state import State
+from app.sandbox.x_messages import send_message
 
 router = APIRouter(prefix="/sandbox")
 
@@ -21,15 +23,9 @@ LINE_BYTES_MAX = 20_000_000  # a list of people is one line
 _REJECTIONS_SHOWN_MAX = 100
 
 
-class NewPerson(Struct, forbid_unknown_fields=True, kw_only=True):
-    """With the id of a person already known: that person, changed."""
-
-    handle: Annotated[str, Meta(pattern="^[A-Za-z0-9_]{1,15}$")]
-    id: XId | None = None
-    name: str | None = None
-    created_at: Annotated[datetime, Meta(tz=True)] | None = None
-    followers: Annotated[int, Meta(ge=0)] | None = None
-    default_picture: bool | None = None
+class NewMessage(Struct, forbid_unknown_fields=True):
+    sender_id: XId
+    text: Annotated[str, Meta(min_length=1)]
 
 
 class Outcome(Struct):
@@ -87,6 +83,57 @@ async def make_posts(request: Request, sandbox: SandboxDep) -> Response:
     return _answer(outcome)
 
 
+@router.delete("/posts/{post_id}")
+async def delete_post(sandbox: SandboxDep, post_id: str) -> Response:
+    """Its author takes it back."""
+    post = sandbox.state.posts.get(post_id)
+    if post is None:
+        raise not_found("id", post_id, "tweet")
+    await sandbox.delete(post)
+    return _json({"deleted": True})
+
+
+@router.post("/messages")
+async def write_message(request: Request, sandbox: SandboxDep) -> Response:
+    """A person sends the programme's account a direct message, and may be answered from then on."""
+    new = await read_json(request, NewMessage)
+    if new.sender_id not in sandbox.state.people:
+        raise not_found("sender_id", new.sender_id, "user")
+    account_id = sandbox.state.settings.account_id
+    message = await send_message(sandbox, new.sender_id, account_id, new.text)
+    return _json({"id": message.id})
+
+
+@router.get("/messages")
+async def list_messages(
+    sandbox: SandboxDep,
+    cursor: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
+) -> Response:
+    """Oldest first. `cursor`: the id of the last message already seen."""
+    found = [message for message in sandbox.state.messages if int(message.id) > cursor]
+    items = [{**to_builtins(one), "created_at": rfc3339(one.created_at)} for one in found[:limit]]
+    return _json({"items": items, "next_cursor": items[-1]["id"] if found[limit:] else None})
+
+
+@router.delete("/people/{person_id}/grants")
+async def disconnect(sandbox: SandboxDep, person_id: str) -> Response:
+    """The person takes back all that he has allowed the app, as in X's settings."""
+    state = sandbox.state
+    if person_id not in state.people:
+        raise not_found("id", person_id, "user")
+    ended = revoke_all(state, person_id)
+    if ended:
+        payload = {
+            "date_time": state.now().isoformat(timespec="seconds"),
+            "user_id": person_id,
+            "app_id": state.settings.app_id,
+        }
+        event = Event(type="oauth.revoke", id=state.new_id(), payload=payload)
+        await sandbox.notify_unasked(event)
+    return _json({"ended": ended})
+
+
 @router.get("/state")
 async def show_state(sandbox: SandboxDep) -> Response:
     return _json(describe(sandbox))
@@ -118,20 +165,6 @@ async def list_replies(
     return _json({"items": items, "next_cursor": items[-1]["id"] if page[limit:] else None})
 
 
-def make_person(state: State, new: NewPerson) -> str:
-    """The person's id. A ValueError says why not."""
-    holder = state.ids_by_handle.get(new.handle.lower())
-    if holder is not None and holder != new.id:
-        raise ValueError(f"the handle {new.handle} belongs to {holder}")
-    person = state.people.get(new.id or "") or state.new_person(new.handle, id=new.id)
-    given = {
-        name: value for name, value in msgspec.structs.asdict(new).items() if value is not None
-    }
-    person = msgspec.structs.replace(person, **given)
-    state.record(Entry(person=person))
-    return person.id
-
-
 def describe(sandbox: Sandbox) -> dict[str, Any]:
     state = sandbox.state
     micro_usd = state.usage_micro_usd()
@@ -146,6 +179,7 @@ def describe(sandbox: Sandbox) -> dict[str, Any]:
         "people": len(state.people),
         "posts": len(state.posts),
         "replies": state.replies,
+        "messages": len(state.messages),
         "events": {
             name: {
                 "delivered": channel.delivered,
@@ -165,8 +199,10 @@ def describe(sandbox: Sandbox) -> dict[str, Any]:
             name: len(sandbox.streams.connected(name))
             for name in ("activity_stream", "filtered_stream")
         },
-        "webhooks": [msgspec.to_builtins(webhook) for webhook in state.webhooks.values()],
+        "webhooks": [to_builtins(webhook) for webhook in state.webhooks.values()],
         "subscriptions": len(state.subscriptions),
+        "rules": len(state.rules),
+        "grants": len(state.grants),
     }
 
 
@@ -188,7 +224,7 @@ async def _lines(request: Request) -> AsyncIterator[tuple[int, bytes]]:
 
 def _answer(outcome: Outcome) -> Response:
     failed = outcome.rejected and not outcome.ids
-    return _json(msgspec.to_builtins(outcome), status=400 if failed else 200)
+    return _json(to_builtins(outcome), status=400 if failed else 200)
 
 
 def _json(body: dict[str, Any], *, status: int = 200) -> Response:

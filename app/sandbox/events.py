@@ -1,80 +1,97 @@
-"""What goes over the wire when a post is delivered."""
+"""What goes over the wire when something happens."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
-from starlette.datastructures import QueryParams
 
 from app.sandbox.posts import show_person, show_post
-from app.sandbox.records import Post, Subscription
+from app.sandbox.records import Message, Post, Rule, Subscription
+from app.sandbox.selection import Selection, in_new_names, referenced_by
 from app.sandbox.state import State
 
-_POST_FIELDS = frozenset({"id", "text", "edit_history_tweet_ids"})
-_USER_FIELDS = frozenset({"id", "name", "username"})
 
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that happened to a person. `post_id`: the post that is charged as read."""
 
-@dataclass(frozen=True)
-class Selection:
-    """The fields that a caller asked for. Like X, which gives little that is not asked for."""
+    type: str
+    id: str
+    payload: dict[str, Any]
+    includes: dict[str, Any] | None = None
+    post_id: str | None = None
 
-    post_fields: frozenset[str]
-    user_fields: frozenset[str]
-    expansions: frozenset[str]
-
-    @classmethod
-    def of(cls, query: QueryParams) -> "Selection":
-        def asked(name: str) -> frozenset[str]:
-            return frozenset(filter(None, query.get(name, "").split(",")))
-
-        return cls(
-            _POST_FIELDS | asked("tweet.fields"),
-            _USER_FIELDS | asked("user.fields"),
-            asked("expansions"),
-        )
-
-    def post(self, shown: dict[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in shown.items() if name in self.post_fields}
-
-    def user(self, shown: dict[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in shown.items() if name in self.user_fields}
-
-
-def activity_event(state: State, post: Post, subscription: Subscription) -> bytes:
-    """The same post gives the same event id, whenever it is delivered."""
-    authors = dict.fromkeys((post.author_id, *post.mentioned))
-    return msgspec.json.encode(
-        {
-            "data": {
-                "event_uuid": post.id,
-                "filter": {"user_id": subscription.user_id},
-                "event_type": subscription.event_type,
-                **({"tag": subscription.tag} if subscription.tag else {}),
-                "payload": post.v2,
-                "includes": {
-                    "users": [show_person(state.people[author]) for author in authors],
-                    "tweets": [post.v2, *(other.v2 for other in _referenced(state, post))],
-                },
-            }
+    def encode(self, subscription: Subscription | None = None) -> bytes:
+        """As it is sent for this subscription, or unasked."""
+        tag = subscription.tag if subscription else None
+        data = {
+            "event_uuid": self.id,
+            "filter": {"user_id": subscription.user_id} if subscription else {},
+            "event_type": self.type,
+            **({"tag": tag} if tag else {}),
+            "payload": self.payload,
+            **({"includes": self.includes} if self.includes else {}),
         }
+        return msgspec.json.encode({"data": data})
+
+
+def mention_event(state: State, post: Post) -> Event:
+    """The same post gives the same event id, whenever it is delivered."""
+    people = dict.fromkeys((post.author_id, *post.mentioned))
+    payload = show_post(post)
+    includes: dict[str, Any] = {
+        "users": [show_person(state.people[person_id]) for person_id in people],
+        "tweets": [payload, *(show_post(other) for other in referenced_by(state, post))],
+    }
+    if state.settings.field_names == "2.167":
+        payload, includes = in_new_names(payload), in_new_names(includes)
+    return Event(
+        type="post.mention.create",
+        id=post.id,
+        payload=payload,
+        includes=includes,
+        post_id=post.id,
     )
 
 
-def filtered_line(state: State, post: Post, selection: Selection) -> bytes:
-    line: dict[str, Any] = {"data": selection.post(show_post(post))}
-    includes: dict[str, Any] = {}
-    if "author_id" in selection.expansions:
-        includes["users"] = [selection.user(show_person(state.people[post.author_id]))]
-    referenced = _referenced(state, post)
-    if referenced and "referenced_tweets.id" in selection.expansions:
-        includes["tweets"] = [selection.post(show_post(other)) for other in referenced]
-    if includes:
-        line["includes"] = includes
-    # There are no rules yet: every post matches this one.
-    line["matching_rules"] = [{"id": "1", "tag": "everything"}]
+def deletion_event(state: State, post: Post) -> Event:
+    person = show_person(state.people[post.author_id])
+    return Event(
+        type="post.delete",
+        id=state.new_id(),
+        payload={"id": post.id, "author_id": post.author_id},
+        includes={"users": [{"data": person}]},
+    )
+
+
+def message_event(
+    state: State, message: Message, event_type: Literal["dm.received", "dm.sent"]
+) -> Event:
+    """In the shape of version 1.1, which X still gives it."""
+    people = (message.sender_id, message.recipient_id)
+    created = {
+        "type": "message_create",
+        "id": message.id,
+        "created_timestamp": str(int(message.created_at.timestamp() * 1000)),
+        "message_create": {
+            "target": {"recipient_id": message.recipient_id},
+            "sender_id": message.sender_id,
+            "message_data": {
+                "text": message.text,
+                "entities": {"hashtags": [], "symbols": [], "user_mentions": [], "urls": []},
+            },
+        },
+    }
+    payload = {
+        "direct_message_events": [created],
+        "users": {
+            person_id: {"data": show_person(state.people[person_id])} for person_id in people
+        },
+    }
+    return Event(type=event_type, id=state.new_id(), payload=payload)
+
+
+def filtered_line(state: State, post: Post, rules: list[Rule], selection: Selection) -> bytes:
+    matching = [{"id": rule.id, **({"tag": rule.tag} if rule.tag else {})} for rule in rules]
+    line = {**selection.one(state, post), "matching_rules": matching}
     return msgspec.json.encode(line) + b"\r\n"
-
-
-def _referenced(state: State, post: Post) -> list[Post]:
-    ids = (post.repost_of, post.quote_of, post.reply_to)
-    return [state.posts[i] for i in ids if i is not None and i in state.posts]

@@ -1,18 +1,21 @@
 """What stands before every route of X: who may call it, how often, and how X says no."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from hmac import compare_digest
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import parse_qs
 
 import msgspec
 from fastapi import Depends, Request, Response
 from fastapi.params import Depends as DependsType
 
 from app.sandbox.delivery import Sandbox
-from app.sandbox.profiles import DAY_SECONDS, QUARTER_HOUR_SECONDS
+from app.sandbox.oauth import SCOPES, find_grant
+from app.sandbox.profiles import WINDOWS_A_DAY
 from app.sandbox.state import RateWindow, State
 
-_PROBLEMS = "https://api.twitter.com/2/problems/"
+PROBLEMS = "https://api.twitter.com/2/problems/"
 _BODY_BYTES_MAX = 1_000_000
 
 _CONTEXTS = {
@@ -20,8 +23,20 @@ _CONTEXTS = {
     "user": "OAuth 2.0 User Context",
 }
 
-Caller = Literal["app", "user"]
+CallerKind = Literal["app", "user"]
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """`user_id`: None when it is the app itself."""
+
+    user_id: str | None = None
+    scopes: frozenset[str] = frozenset()
+
+    @property
+    def kind(self) -> CallerKind:
+        return "app" if self.user_id is None else "user"
 
 
 class XProblem(Exception):
@@ -39,7 +54,7 @@ class XProblem(Exception):
             **more,
             "title": title,
             "detail": detail,
-            "type": _PROBLEMS + kind if kind else "about:blank",
+            "type": PROBLEMS + kind if kind else "about:blank",
             "status": status,
         }
 
@@ -48,13 +63,13 @@ def forbidden(detail: str) -> XProblem:
     return XProblem(403, "Forbidden", detail)
 
 
-def invalid(message: str) -> XProblem:
+def invalid(message: str, **parameters: str) -> XProblem:
     return XProblem(
         400,
         "Invalid Request",
         "One or more parameters to your request was invalid.",
         kind="invalid-request",
-        errors=[{"message": message, "parameters": {}}],
+        errors=[{"message": message, "parameters": {k: [v] for k, v in parameters.items()}}],
     )
 
 
@@ -79,45 +94,70 @@ def get_sandbox(request: Request) -> Sandbox:
 SandboxDep = Annotated[Sandbox, Depends(get_sandbox)]
 
 
-def gate(accepts: Caller | Literal["either"]) -> list[DependsType]:
+def caller_of(request: Request) -> Caller:
+    """Behind a gate."""
+    caller: Caller = request.state.caller
+    return caller
+
+
+def user_of(request: Request) -> str:
+    """The id of the person whose token it is, behind a gate for users."""
+    user_id = caller_of(request).user_id
+    if user_id is None:
+        raise RuntimeError("no gate for users stands before this route")
+    return user_id
+
+
+def gate(accepts: CallerKind | Literal["either"], *scopes: str) -> list[DependsType]:
     """What a route depends on: it names the caller, counts the call, and leaves the rate-limit
-    headers for the answer.
+    headers for the answer. A user's token must have been granted the `scopes`.
     """
 
     async def check(request: Request) -> None:
         state = get_sandbox(request).state
         caller = _caller(state, request.headers.get("authorization", ""))
-        if accepts not in ("either", caller):
+        if accepts not in ("either", caller.kind):
             raise XProblem(
                 403,
                 "Unsupported Authentication",
-                f"Authenticating with {_CONTEXTS[caller]} is forbidden for this endpoint."
+                f"Authenticating with {_CONTEXTS[caller.kind]} is forbidden for this endpoint."
                 f"  Supported authentication types are [{_CONTEXTS[accepts]}].",
                 kind="unsupported-authentication",
             )
+        if caller.user_id and not caller.scopes.issuperset(scopes):
+            raise forbidden("Forbidden")
+        request.state.caller = caller
+        request.state.rate_headers = {}
         route = f"{request.method} {request.scope['route'].path}"
-        headers: dict[str, str] = {}
-        request.state.rate_headers = headers
-        windows = {"x-rate-limit": (state.profile.requests[route], QUARTER_HOUR_SECONDS)}
-        if route == "POST /2/tweets":
-            windows["x-app-limit-24hour"] = (state.profile.posts_per_day, DAY_SECONDS)
-        allowed = [
-            _count(state, (route, caller, prefix), limit, seconds, headers)
-            for prefix, (limit, seconds) in windows.items()
-        ]
-        if not all(allowed):
+        if not _within_limits(state, route, caller, request.state.rate_headers):
             raise XProblem(429, "Too Many Requests", "Too Many Requests")
 
     return [Depends(check)]
+
+
+def _within_limits(state: State, route: str, caller: Caller, headers: dict[str, str]) -> bool:
+    """Each window counts the call, whether or not another is full."""
+    limit = state.profile.requests[route]
+    if caller.user_id:
+        limit = state.profile.requests_as_user.get(route, limit)
+    window_seconds = state.settings.window_seconds
+    key = (route, caller.user_id or "app", "x-rate-limit")
+    allowed = _count(state, key, limit, window_seconds, headers)
+    if a_day := state.profile.requests_a_day.get(route):
+        key = (route, "all", "x-app-limit-24hour")
+        allowed &= _count(state, key, a_day, window_seconds * WINDOWS_A_DAY, headers)
+    return allowed
 
 
 def _caller(state: State, authorization: str) -> Caller:
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() == "bearer":
         if compare_digest(token.encode(), state.settings.user_token.encode()):
-            return "user"
+            return Caller(state.settings.account_id, SCOPES)
         if compare_digest(token.encode(), state.settings.app_token.encode()):
-            return "app"
+            return Caller()
+        if grant := find_grant(state, token):
+            return Caller(grant.user_id, frozenset(grant.scopes))
     raise XProblem(401, "Unauthorized", "Unauthorized")
 
 
@@ -141,16 +181,26 @@ def _count(
     return allowed
 
 
+async def read_form(request: Request) -> dict[str, str]:
+    """Of a field that comes twice, the first."""
+    body = (await _read_body(request)).decode(errors="replace")
+    return {name: values[0] for name, values in parse_qs(body).items()}
+
+
 async def read_json(request: Request, shape: type[T]) -> T:
+    try:
+        return msgspec.json.decode(await _read_body(request), type=shape)
+    except ValueError as error:
+        raise invalid(str(error)) from error
+
+
+async def _read_body(request: Request) -> bytearray:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > _BODY_BYTES_MAX:
             raise XProblem(413, "Payload Too Large", f"More than {_BODY_BYTES_MAX} bytes.")
-    try:
-        return msgspec.json.decode(body, type=shape)
-    except ValueError as error:
-        raise invalid(str(error)) from error
+    return body
 
 
 def answer(request: Request, body: Mapping[str, Any], *, status: int = 200) -> Response:

@@ -11,13 +11,38 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.requests import ClientDisconnect
 
-from app.sandbox import control, page, x_activity, x_posts
+from app.sandbox import (
+    control,
+    page,
+    x_activity,
+    x_messages,
+    x_oauth,
+    x_posts,
+    x_rules,
+    x_search,
+    x_streams,
+    x_webhooks,
+)
 from app.sandbox.delivery import Sandbox
 from app.sandbox.gate import XProblem, answer_problem, invalid
+from app.sandbox.oauth import OAuthError
 from app.sandbox.settings import SandboxSettings
 from app.sandbox.state import State
 from app.sandbox.streams import Streams
 from app.sandbox.webhooks import Webhooks
+
+_ROUTES = (
+    x_search,
+    x_posts,
+    x_rules,
+    x_streams,
+    x_activity,
+    x_webhooks,
+    x_messages,
+    x_oauth,
+    control,
+    page,
+)
 
 __all__ = ["SandboxServer", "SandboxSettings", "create_sandbox"]
 
@@ -36,9 +61,10 @@ def create_sandbox(settings: SandboxSettings) -> FastAPI:
 
     app = FastAPI(title="X stand-in", lifespan=lifespan, openapi_url=None)
     app.state.sandbox = sandbox
-    for router in (x_posts.router, x_activity.router, control.router, page.router):
-        app.include_router(router)
+    for routes in _ROUTES:
+        app.include_router(routes.router)
     app.exception_handler(XProblem)(answer_problem)
+    app.exception_handler(OAuthError)(x_oauth.answer_oauth_error)
     app.exception_handler(RequestValidationError)(_answer_bad_parameter)
     app.exception_handler(ClientDisconnect)(_answer_nobody)
     return app

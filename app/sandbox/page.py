@@ -1,15 +1,16 @@
 """The timeline as a person sees it, with a form to post by hand."""
 
-import re
 from html import escape
 from itertools import islice
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from app.sandbox import look
 from app.sandbox.delivery import Sandbox
-from app.sandbox.gate import SandboxDep
+from app.sandbox.gate import SandboxDep, read_form
+from app.sandbox.people import person_by_handle
 from app.sandbox.posts import NewPost, make_post
 from app.sandbox.records import Entry, Post
 from app.sandbox.state import State
@@ -18,28 +19,6 @@ router = APIRouter()
 
 _POSTS_SHOWN = 50
 _HANDLES_OFFERED = 50
-_FORM_BYTES_MAX = 100_000
-_HANDLE = re.compile("[A-Za-z0-9_]{1,15}")
-
-_HEAD = """<!doctype html><html lang="en"><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>X stand-in</title>
-<style>
- body{font:16px/1.45 system-ui,sans-serif;max-width:38rem;margin:0 auto;padding:0 1rem 3rem;
-  color:#0f1419;background:#fff;color-scheme:light dark}
- a{color:#1d9bf0}
- article{border-top:1px solid #cfd9de;padding:.7rem 0}
- article article{border:0;border-left:3px solid #1d9bf0;margin:.5rem 0 0;
-  padding:.1rem 0 .1rem .8rem}
- p{margin:.15rem 0;white-space:pre-wrap;overflow-wrap:anywhere} small,time{color:#536471}
- input,textarea,button{font:inherit;width:100%;box-sizing:border-box;margin:.2rem 0;padding:.5rem;
-  border:1px solid #8b98a5;border-radius:.4rem;background:inherit;color:inherit}
- button{background:#0f1419;color:#fff;border:0;border-radius:2rem}
- [role=alert]{color:#b00020}
- @media (prefers-color-scheme:dark){body{background:#15202b;color:#e7e9ea}
-  small,time{color:#8b98a5} article{border-color:#38444d} button{background:#e7e9ea;color:#15202b}
-  [role=alert]{color:#ff8a94}}
-</style>"""
 
 # Answers come in after the page has been sent; without scripts one reloads by hand.
 _REFRESH = """<script>setInterval(async () => {
@@ -57,34 +36,19 @@ async def timeline(sandbox: SandboxDep, before: str = "", handle: str = "") -> R
 
 @router.post("/sandbox/post-by-hand")
 async def post_by_hand(request: Request, sandbox: SandboxDep) -> Response:
-    """A handle that nobody has makes a new person."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _FORM_BYTES_MAX:
-            return HTMLResponse("Too long", 413)
-    form = {name: values[0] for name, values in parse_qs(body.decode(errors="replace")).items()}
+    """The form of the page: `handle` (a new one makes a new person) and `text`."""
+    form = await read_form(request)
     handle = form.get("handle", "").strip().removeprefix("@")
     text = form.get("text", "").replace("\r\n", "\n").strip()
     state = sandbox.state
     try:
-        post = make_post(state, NewPost(author_id=_person_id(state, handle), text=text))
+        post = make_post(state, NewPost(author_id=person_by_handle(state, handle), text=text))
     except ValueError as error:
         page = _page(sandbox, handle=handle, text=text, problem=str(error))
         return HTMLResponse(page, 400)
     state.record(Entry(post=post))
     await sandbox.publish(post)
     return RedirectResponse(f"/?{urlencode({'handle': handle})}", 303)
-
-
-def _person_id(state: State, handle: str) -> str:
-    if known := state.ids_by_handle.get(handle.lower()):
-        return known
-    if not _HANDLE.fullmatch(handle):
-        raise ValueError("a handle is 1 to 15 letters, digits or underscores")
-    person = state.new_person(handle)
-    state.record(Entry(person=person))
-    return person.id
 
 
 def _page(
@@ -96,18 +60,21 @@ def _page(
         person.handle for person in islice(reversed(state.people.values()), _HANDLES_OFFERED)
     )
     offered = "".join(f'<option value="{escape(name)}">' for name in handles if name != account)
-    return f"""{_HEAD}<h1>X stand-in</h1>
-<p><small>Not X: a local server that behaves like it. Programme account @{escape(account)},
- profile {escape(state.settings.profile)}. <a href="/sandbox/state">Counts and costs</a></small></p>
+    return look.page(
+        "X stand-in",
+        f"""<p><small>Not X: a local server that behaves like it. Programme account
+ @{escape(account)}, profile {escape(state.settings.profile)}.
+ <a href="/sandbox/state">Counts and costs</a></small></p>
 <form method="post" action="/sandbox/post-by-hand">
-{f'<p role="alert">Not posted: {escape(problem)}.</p>' if problem else ""}
+{look.alert(f"Not posted: {problem}." if problem else "")}
 <label>Post as <input name="handle" list="handles" required maxlength="16" autocomplete="off"
  value="{escape(handle)}" placeholder="a handle; a new one makes a new person"></label>
 <datalist id="handles">{offered}</datalist>
 <label>Text <textarea name="text" rows="3" required
  placeholder="@{escape(account)} #YourOffer">{escape(text)}</textarea></label>
 <button>Post</button></form>
-<main>{_timeline(state, before)}</main>{_REFRESH}</html>"""
+<main>{_timeline(state, before)}</main>{_REFRESH}""",
+    )
 
 
 def _timeline(state: State, before: str) -> str:

@@ -105,6 +105,7 @@ def make_post(state: State, new: NewPost) -> Post:
         created_at=created_at,
         history=history,
         mentioned=mentioned,
+        lang=new.lang,
         reply_to=new.reply_to,
         quote_of=new.quote_of,
         repost_of=new.repost_of,

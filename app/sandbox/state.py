@@ -1,12 +1,23 @@
-from bisect import insort
-from collections import Counter, defaultdict
+from bisect import bisect_left, insort
+from collections import Counter, defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 from app.sandbox.journal import Journal
 from app.sandbox.profiles import PRICES_MICRO_USD, PROFILES
-from app.sandbox.records import Entry, Person, Post, Subscription, Webhook
+from app.sandbox.records import (
+    AccessToken,
+    Code,
+    Entry,
+    Grant,
+    Message,
+    Person,
+    Post,
+    Rule,
+    Subscription,
+    Webhook,
+)
 from app.sandbox.settings import SandboxSettings
 
 _SNOWFLAKE_EPOCH_MS = 1_288_834_974_657
@@ -29,8 +40,8 @@ class RateWindow:
 
 
 class State:
-    """Everything X would know, in memory. All but the usage and the channels' counts is changed
-    through `record` alone, which is what the data file replays.
+    """Everything X would know, in memory. What the data file replays is changed through `record`
+    alone; counts, codes and access tokens do not outlive the process.
     """
 
     def __init__(self, settings: SandboxSettings) -> None:
@@ -39,19 +50,31 @@ class State:
         self.people: dict[str, Person] = {}
         self.ids_by_handle: dict[str, str] = {}
         self.posts: dict[str, Post] = {}
+        self.posts_by_id: list[Post] = []
+        self.mentions: defaultdict[str, list[Post]] = defaultdict(list)
         self.own: list[Post] = []
         self.own_texts: set[str] = set()
         self.replies_to: defaultdict[str, list[Post]] = defaultdict(list)
         self.replies = 0
+        self.messages: deque[Message] = deque(maxlen=settings.queue_events_max)
+        self.wrote_to: set[tuple[str, str]] = set()
         self.edits: dict[str, tuple[str, ...]] = {}
         self.webhooks: dict[str, Webhook] = {}
         self.subscriptions: dict[str, Subscription] = {}
+        self.rules: dict[str, Rule] = {}
+        self.rules_leaving: list[tuple[Rule, float]] = []
+        self.grants: dict[str, Grant] = {}
+        self.grant_ids_by_refresh: dict[str, str] = {}
+        self.codes: dict[str, Code] = {}
+        self.access_tokens: dict[str, AccessToken] = {}
         self.usage: Counter[str] = Counter()
         self.channels = {
             "webhook": Channel(),
             "activity_stream": Channel(),
             "filtered_stream": Channel(),
         }
+        self._posts_charged: set[str] = set()
+        self._charged_on: date | None = None
         self.rate_windows: dict[tuple[str, str, str], RateWindow] = {}
         self._ids_made = 0
         self._newest_id = 0
@@ -66,9 +89,8 @@ class State:
 
     def new_id(self, at: datetime | None = None) -> str:
         """A snowflake: 42 bits of milliseconds, 22 bits of sequence. Ids of the present rise."""
-        milliseconds = int((at or self.now()).timestamp() * 1000)
         self._ids_made += 1
-        number = max(0, milliseconds - _SNOWFLAKE_EPOCH_MS) << 22 | self._ids_made & 0x3FFFFF
+        number = id_at(at or self.now()) | self._ids_made & 0x3FFFFF
         if at is None:
             number = max(number, self._newest_id + 1)
         while str(number) in self.posts:
@@ -101,6 +123,16 @@ class State:
             self.ids_by_handle[person.handle.lower()] = person.id
         if entry.post:
             self._apply_post(entry.post)
+        if deleted := self.posts.get(entry.post_deleted or ""):
+            self._apply_deletion(deleted)
+        if message := entry.message:
+            self.messages.append(message)
+            self.wrote_to.add((message.sender_id, message.recipient_id))
+        self._apply_listening(entry)
+        self._apply_rule(entry)
+        self._apply_grant(entry)
+
+    def _apply_listening(self, entry: Entry) -> None:
         if webhook := entry.webhook:
             self.webhooks[webhook.id] = webhook
         if subscription := entry.subscription:
@@ -113,25 +145,71 @@ class State:
                 if subscription.webhook_id == gone:
                     del self.subscriptions[subscription.id]
 
+    def _apply_rule(self, entry: Entry) -> None:
+        if rule := entry.rule:
+            self.rules[rule.id] = rule
+        if entry.rule_deleted in self.rules:
+            now = self.settings.clock()
+            leaves_at = now + self.settings.rules_effective_seconds
+            self.rules_leaving = [left for left in self.rules_leaving if left[1] > now]
+            self.rules_leaving.append((self.rules.pop(entry.rule_deleted), leaves_at))
+
+    def _apply_grant(self, entry: Entry) -> None:
+        """A grant that is known already comes with its next refresh token: the last one is dead."""
+        changed = entry.grant.id if entry.grant else entry.grant_ended
+        if before := self.grants.pop(changed or "", None):
+            self.grant_ids_by_refresh.pop(before.refresh_digest or "", None)
+        if grant := entry.grant:
+            self.grants[grant.id] = grant
+            if grant.refresh_digest:
+                self.grant_ids_by_refresh[grant.refresh_digest] = grant.id
+
     def _apply_post(self, post: Post) -> None:
         self.posts[post.id] = post
+        insort(self.posts_by_id, post, key=post_number)
+        for person_id in post.mentioned:
+            insort(self.mentions[person_id], post, key=post_number)
         if len(post.history) > 1:
             self.edits[post.history[0]] = post.history
         if post.author_id == self.settings.account_id:
-            insort(self.own, post, key=lambda own: int(own.id))
+            insort(self.own, post, key=post_number)
             self.own_texts.add(post.text)
             self._newest_id = max(self._newest_id, int(post.id))
             if post.reply_to:
                 self.replies_to[post.reply_to].append(post)
                 self.replies += 1
         if len(self.posts) > self.settings.posts_kept_max:
-            oldest = next(iter(self.posts))
-            del self.posts[oldest]
-            self.replies_to.pop(oldest, None)
+            self._forget(next(iter(self.posts.values())))
 
-    def summons(self, post: Post) -> bool:
-        """Whether the programme's account may answer this post under the rule for self-serve."""
-        account = self.settings.account_id
+    def _apply_deletion(self, post: Post) -> None:
+        self._forget(post)
+        if post.author_id == self.settings.account_id:
+            _remove(self.own, post)
+            self.own_texts.discard(post.text)
+            self.replies -= post.reply_to is not None
+        siblings = self.replies_to.get(post.reply_to or "", [])
+        if post in siblings:
+            siblings.remove(post)
+
+    def _forget(self, post: Post) -> None:
+        del self.posts[post.id]
+        _remove(self.posts_by_id, post)
+        for person_id in post.mentioned:
+            _remove(self.mentions[person_id], post)
+        self.replies_to.pop(post.id, None)
+
+    def charge_read(self, post_id: str, kind: str = "post_read") -> None:
+        """A post is charged once a day (UTC), however often and whichever way it is read."""
+        today = self.now().date()
+        if today != self._charged_on:
+            self._posts_charged.clear()
+            self._charged_on = today
+        if post_id not in self._posts_charged:
+            self._posts_charged.add(post_id)
+            self.usage[kind] += 1
+
+    def summons(self, post: Post, account: str) -> bool:
+        """Whether this account may answer the post under the rule for self-serve."""
         quoted = self.posts.get(post.quote_of or "")
         return account in (post.author_id, *post.mentioned) or (
             quoted is not None and quoted.author_id == account
@@ -143,3 +221,20 @@ class State:
     def close(self) -> None:
         if self._journal:
             self._journal.close()
+
+
+def id_at(moment: datetime) -> int:
+    """The least id of this millisecond."""
+    milliseconds = int(moment.timestamp() * 1000)
+    return max(0, milliseconds - _SNOWFLAKE_EPOCH_MS) << 22
+
+
+def post_number(post: Post) -> int:
+    return int(post.id)
+
+
+def _remove(posts: list[Post], post: Post) -> None:
+    """From a list in the order of ids."""
+    at = bisect_left(posts, int(post.id), key=post_number)
+    if at < len(posts) and posts[at].id == post.id:
+        del posts[at]

@@ -1,31 +1,47 @@
 """Streams: NDJSON lines that end in CR LF, with an empty line as a sign of life."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from datetime import datetime
+from typing import Literal, NamedTuple
 from uuid import uuid4
 
 import msgspec
 
-from app.sandbox.events import Selection
+from app.sandbox.selection import Selection
 from app.sandbox.state import State
 
 StreamName = Literal["activity_stream", "filtered_stream"]
 
 _LINES_AT_ONCE_MAX = 200
-_LAST = b""
+_ENDED_KEPT_MAX = 100
 
 
-@dataclass(eq=False)
+class Line(NamedTuple):
+    """`post_id`: the post that is charged as read."""
+
+    body: bytes
+    post_id: str | None = None
+
+
+_LAST = Line(b"")
+
+
+@dataclass(eq=False, kw_only=True)
 class Connection:
     """`queue` holds lines; an empty one is the last, in whose place `goodbye` is sent."""
 
     stream: StreamName
     selection: Selection
-    queue: asyncio.Queue[bytes]
+    queue: asyncio.Queue[Line]
+    client_ip: str
+    connected_at: datetime
     id: str = field(default_factory=lambda: str(uuid4()))
     goodbye: bytes = b""
+    disconnected_at: datetime | None = None
+    disconnect_reason: str | None = None
 
 
 class Streams:
@@ -33,10 +49,16 @@ class Streams:
         self._settings = state.settings
         self._state = state
         self.connections: list[Connection] = []
+        self.ended: deque[Connection] = deque(maxlen=_ENDED_KEPT_MAX)
 
-    def open(self, stream: StreamName, selection: Selection) -> Connection:
-        queue = asyncio.Queue[bytes](self._settings.queue_events_max)
-        connection = Connection(stream, selection, queue)
+    def open(self, stream: StreamName, selection: Selection, *, client_ip: str) -> Connection:
+        connection = Connection(
+            stream=stream,
+            selection=selection,
+            queue=asyncio.Queue(self._settings.queue_events_max),
+            client_ip=client_ip,
+            connected_at=self._state.now(),
+        )
         self.connections.append(connection)
         return connection
 
@@ -46,7 +68,7 @@ class Streams:
     def pending(self, stream: StreamName) -> int:
         return sum(c.queue.qsize() for c in self.connected(stream))
 
-    async def send(self, stream: StreamName, line_for: Callable[[Selection], bytes]) -> None:
+    async def send(self, stream: StreamName, line_for: Callable[[Selection], Line]) -> None:
         """Waits while a reader's queue is full, and hangs up on one that stays so."""
         listeners = self.connected(stream)
         if not listeners:
@@ -64,8 +86,7 @@ class Streams:
         """What still waits for the reader is dropped; he is told why, in band, as X does."""
         if connection not in self.connections:
             return
-        self.connections.remove(connection)
-        self._drop_waiting(connection)
+        self._end(connection, disconnect_type)
         problem = {
             "title": "operational-disconnect",
             "disconnect_type": disconnect_type,
@@ -75,11 +96,9 @@ class Streams:
         connection.goodbye = msgspec.json.encode({"errors": [problem]}) + b"\r\n"
         connection.queue.put_nowait(_LAST)
 
-    def hang_up_all(self, disconnect_type: str) -> list[Connection]:
-        hung_up = self.connections.copy()
-        for connection in hung_up:
+    def hang_up_all(self, disconnect_type: str) -> None:
+        for connection in self.connections.copy():
             self.hang_up(connection, disconnect_type)
-        return hung_up
 
     async def read(self, connection: Connection) -> AsyncGenerator[bytes, None]:
         """The body of the answer, until either side hangs up."""
@@ -90,11 +109,16 @@ class Streams:
                 lines = await self._next_lines(connection.queue)
                 ends = lines[-1:] == [_LAST]
                 unsent = len(lines) - ends
-                body = b"".join(lines) + (connection.goodbye if ends else b"") or b"\r\n"
+                body = (
+                    b"".join(line.body for line in lines) + (connection.goodbye if ends else b"")
+                    or b"\r\n"
+                )
                 for piece in self._pieces(body):
                     yield piece
                 channel.delivered += unsent
-                self._state.usage["post_read"] += unsent
+                for line in lines:
+                    if line.post_id:
+                        self._state.charge_read(line.post_id)
                 unsent = 0
                 if ends:
                     return
@@ -104,10 +128,16 @@ class Streams:
     def close(self, connection: Connection) -> None:
         """The reader is gone."""
         if connection in self.connections:
-            self.connections.remove(connection)
-        self._drop_waiting(connection)
+            self._end(connection, "ClientDisconnected")
 
-    async def _next_lines(self, queue: asyncio.Queue[bytes]) -> list[bytes]:
+    def _end(self, connection: Connection, reason: str) -> None:
+        self.connections.remove(connection)
+        self._drop_waiting(connection)
+        connection.disconnected_at = self._state.now()
+        connection.disconnect_reason = reason
+        self.ended.append(connection)
+
+    async def _next_lines(self, queue: asyncio.Queue[Line]) -> list[Line]:
         """At least one; none when it is time for a sign of life."""
         try:
             async with asyncio.timeout(self._settings.keep_alive_seconds):

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import secrets
 from collections import deque
+from datetime import datetime
 from typing import NamedTuple
 
 import httpx
@@ -20,6 +21,7 @@ class Delivery(NamedTuple):
     webhook_id: str
     event_id: str
     body: bytes
+    post_id: str | None = None
 
 
 def signature(consumer_secret: str, message: bytes) -> str:
@@ -40,6 +42,7 @@ class Webhooks:
         self._in_flight = 0
         self._workers: list[asyncio.Task[None]] = []
         self._tls = httpx.create_ssl_context()
+        self._sent: deque[tuple[datetime, Delivery]] = deque(maxlen=state.settings.queue_events_max)
         self.dropped: deque[dict[str, str]] = deque(maxlen=_DROPPED_KEPT_MAX)
 
     def start(self) -> None:
@@ -59,7 +62,14 @@ class Webhooks:
 
     async def send(self, delivery: Delivery) -> None:
         """Waits while the queue is full."""
+        self._sent.append((self._state.now(), delivery))
         await self._queue.put(delivery)
+
+    async def replay(self, webhook_id: str, from_date: datetime, to_date: datetime) -> None:
+        """Sends again what was sent to this webhook in these minutes, whether or not it arrived."""
+        for at, delivery in list(self._sent):
+            if delivery.webhook_id == webhook_id and from_date <= at < to_date:
+                await self._queue.put(delivery)
 
     async def passes_check(self, url: str) -> bool:
         """Whether the receiver answers a `crc_token` with its signature."""
@@ -101,7 +111,8 @@ class Webhooks:
         channel = self._state.channels["webhook"]
         if failure is None:
             channel.delivered += 1
-            self._state.usage["post_read"] += 1
+            if delivery.post_id:
+                self._state.charge_read(delivery.post_id)
         else:
             channel.dropped += 1
             self.dropped.append(

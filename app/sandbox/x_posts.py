@@ -1,7 +1,5 @@
 """X's routes for posts and users."""
 
-from base64 import b32hexdecode, b32hexencode
-from bisect import bisect_left, bisect_right
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -9,7 +7,6 @@ from msgspec import Meta, Struct
 
 from app.kit.urls import URL
 from app.kit.weighted_length import WEIGHTED_LENGTH_MAX, weighted_length
-from app.sandbox.events import Selection
 from app.sandbox.gate import (
     SandboxDep,
     XProblem,
@@ -19,15 +16,14 @@ from app.sandbox.gate import (
     invalid,
     not_found,
     read_json,
+    user_of,
 )
-from app.sandbox.posts import NewPost, XId, make_post, show_person, show_post
+from app.sandbox.posts import NewPost, XId, make_post, show_person
 from app.sandbox.records import Entry, Post
+from app.sandbox.selection import Selection
 from app.sandbox.state import State
 
 router = APIRouter()
-
-_ID_MAX = 10**19
-_NOT_OFFERED = ("exclude", "until_id", "start_time", "end_time")
 
 TOO_LONG = "You are not permitted to perform this action."
 GONE = "You attempted to reply to a Tweet that is deleted or not visible to you."
@@ -35,6 +31,8 @@ NOT_SUMMONED = (
     "Reply to this conversation is not allowed because you have not been mentioned or otherwise"
     " engaged by the author of the post you are replying to."
 )
+NOT_YOURS = "You are not authorized to delete this Tweet."
+_IDS = "^[0-9]{1,19}(,[0-9]{1,19}){0,99}$"
 DUPLICATE = "You are not allowed to create a Tweet with duplicate content."
 
 
@@ -49,14 +47,15 @@ class CreatePost(Struct, forbid_unknown_fields=True):
     reply: ReplyTo | None = None
 
 
-@router.post("/2/tweets", dependencies=gate("user"))
+@router.post("/2/tweets", dependencies=gate("user", "tweet.read", "tweet.write", "users.read"))
 async def create_post(request: Request, sandbox: SandboxDep) -> Response:
     wanted = await read_json(request, CreatePost)
     state = sandbox.state
-    if problem := refusal(state, wanted):
+    author_id = user_of(request)
+    if problem := refusal(state, wanted, author_id):
         raise problem
     reply_to = wanted.reply.in_reply_to_tweet_id if wanted.reply else None
-    new = NewPost(author_id=state.settings.account_id, text=wanted.text.strip(), reply_to=reply_to)
+    new = NewPost(author_id=author_id, text=wanted.text.strip(), reply_to=reply_to)
     post = make_post(state, new)
     state.usage[price_kind(state, post)] += 1
     state.record(Entry(post=post))
@@ -64,7 +63,50 @@ async def create_post(request: Request, sandbox: SandboxDep) -> Response:
     return answer(request, {"data": data}, status=201)
 
 
-def refusal(state: State, wanted: CreatePost) -> XProblem | None:
+@router.get("/2/tweets/{post_id}", dependencies=gate("either", "tweet.read", "users.read"))
+async def show_one(request: Request, sandbox: SandboxDep, post_id: str) -> Response:
+    state = sandbox.state
+    post = state.posts.get(post_id)
+    if post is None:
+        return answer(request, {"errors": [_missing("id", post_id)]})
+    state.charge_read(post.id)
+    return answer(request, Selection.of(request, state).one(state, post))
+
+
+@router.get("/2/tweets", dependencies=gate("either", "tweet.read", "users.read"))
+async def show_many(
+    request: Request, sandbox: SandboxDep, ids: Annotated[str, Query(pattern=_IDS)]
+) -> Response:
+    state = sandbox.state
+    wanted = list(dict.fromkeys(ids.split(",")))
+    posts = [state.posts[post_id] for post_id in wanted if post_id in state.posts]
+    for post in posts:
+        state.charge_read(post.id)
+    errors = [_missing("ids", post_id) for post_id in wanted if post_id not in state.posts]
+    shown = Selection.of(request, state).many(state, posts)
+    return answer(request, shown | ({"errors": errors} if errors else {}))
+
+
+@router.delete(
+    "/2/tweets/{post_id}", dependencies=gate("user", "tweet.read", "tweet.write", "users.read")
+)
+async def delete_post(request: Request, sandbox: SandboxDep, post_id: str) -> Response:
+    post = sandbox.state.posts.get(post_id)
+    if post is None:
+        raise not_found("id", post_id, "tweet")
+    if post.author_id != user_of(request):
+        raise forbidden(NOT_YOURS)
+    await sandbox.delete(post)
+    return answer(request, {"data": {"deleted": True}})
+
+
+def _missing(parameter: str, post_id: str) -> dict[str, object]:
+    """In an answer that is a success otherwise."""
+    problem = not_found(parameter, post_id, "tweet").body
+    return {name: value for name, value in problem.items() if name != "status"}
+
+
+def refusal(state: State, wanted: CreatePost, author_id: str) -> XProblem | None:
     """Why X would not create this post, worded as X words it."""
     text = wanted.text.strip()
     if not text:
@@ -75,9 +117,15 @@ def refusal(state: State, wanted: CreatePost) -> XProblem | None:
         target = state.posts.get(wanted.reply.in_reply_to_tweet_id)
         if target is None:
             return forbidden(GONE)
-        if state.profile.summoned_only and not state.summons(target):
+        if state.profile.summoned_only and not state.summons(target, author_id):
             return forbidden(NOT_SUMMONED)
-    return forbidden(DUPLICATE) if text in state.own_texts else None
+    return forbidden(DUPLICATE) if _has_posted(state, author_id, text) else None
+
+
+def _has_posted(state: State, author_id: str, text: str) -> bool:
+    if author_id == state.settings.account_id:
+        return text in state.own_texts
+    return any(p.author_id == author_id and p.text == text for p in state.posts_by_id)
 
 
 def price_kind(state: State, post: Post) -> str:
@@ -85,63 +133,13 @@ def price_kind(state: State, post: Post) -> str:
     if URL.search(post.text):
         return "post_with_url"
     target = state.posts.get(post.reply_to or "")
-    return "summoned_reply" if target and state.summons(target) else "post_create"
+    return "summoned_reply" if target and state.summons(target, post.author_id) else "post_create"
 
 
-@router.get("/2/users/me", dependencies=gate("user"))
+@router.get("/2/users/me", dependencies=gate("user", "tweet.read", "users.read"))
 async def me(request: Request, sandbox: SandboxDep) -> Response:
     state = sandbox.state
     state.usage["user_read"] += 1
-    person = state.people[state.settings.account_id]
-    selection = Selection.of(request.query_params)
+    person = state.people[user_of(request)]
+    selection = Selection.of(request, state)
     return answer(request, {"data": selection.user(show_person(person))})
-
-
-@router.get("/2/users/{user_id}/tweets", dependencies=gate("either"))
-async def posts_of(
-    request: Request,
-    sandbox: SandboxDep,
-    user_id: str,
-    max_results: Annotated[int, Query(ge=5, le=100)] = 10,
-    since_id: Annotated[int, Query(ge=0)] = 0,
-    pagination_token: str | None = None,
-) -> Response:
-    """Newest first."""
-    state = sandbox.state
-    for name in _NOT_OFFERED:
-        if name in request.query_params:
-            raise invalid(f"$.{name}: this stand-in does not offer it")
-    if user_id not in state.people:
-        raise not_found("id", user_id, "user")
-    owned = user_id == state.settings.account_id
-    posts = state.own if owned else _posts_by(state, user_id)
-    end = bisect_left(posts, _below(pagination_token), key=_number)
-    start = max(end - max_results, bisect_right(posts, since_id, key=_number))
-    page = posts[start:end][::-1]
-    state.usage["owned_read" if owned else "post_read"] += len(page)
-    if not page:
-        return answer(request, {"meta": {"result_count": 0}})
-    meta = {"result_count": len(page), "newest_id": page[0].id, "oldest_id": page[-1].id}
-    if start > bisect_right(posts, since_id, key=_number):
-        meta["next_token"] = b32hexencode(page[-1].id.encode()).decode().rstrip("=").lower()
-    selection = Selection.of(request.query_params)
-    data = [selection.post(show_post(post)) for post in page]
-    return answer(request, {"data": data, "meta": meta})
-
-
-def _number(post: Post) -> int:
-    return int(post.id)
-
-
-def _posts_by(state: State, user_id: str) -> list[Post]:
-    return sorted((p for p in state.posts.values() if p.author_id == user_id), key=_number)
-
-
-def _below(token: str | None) -> int:
-    """The id before which a page ends."""
-    if token is None:
-        return _ID_MAX
-    try:
-        return int(b32hexdecode(token.upper() + "=" * (-len(token) % 8)))
-    except ValueError as error:
-        raise invalid("$.pagination_token: is not one of ours") from error

@@ -41,6 +41,7 @@ class TestTheListener:
         await make_offer(sessions, "Tea", **ALWAYS)
         authors = await make_members(sessions, 20)
         x = await start_x(profile="enterprise", stream_chunk_bytes=37)
+        await x.rules("#Tea")
         people = [{"id": author, "handle": f"h{author}"} for author in authors]
         await x.client.post("/sandbox/people", json=people)
         stop = asyncio.Event()
@@ -73,6 +74,7 @@ class TestTheListener:
         await make_offer(sessions, "Tea", **ALWAYS)
         (author,) = await make_members(sessions, 1)
         x = await start_x(profile="enterprise")
+        await x.rules("#Tea")
         await x.client.post("/sandbox/people", json=[{"id": author, "handle": "ann1"}])
         stop = asyncio.Event()
         running = asyncio.create_task(listening.run(sessions, told(x), stop))

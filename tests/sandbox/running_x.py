@@ -61,6 +61,13 @@ class X:
         subscription_id: str = answer.json()["data"]["subscription"]["subscription_id"]
         return subscription_id
 
+    async def rules(self, *values: str) -> list[str]:
+        """The ids of new rules of the filtered stream, each tagged with its own value."""
+        body = {"add": [{"value": value, "tag": value} for value in values]}
+        answer = await self.client.post("/2/tweets/search/stream/rules", json=body, headers=APP)
+        assert "errors" not in answer.json(), answer.text
+        return [rule["id"] for rule in answer.json()["data"]]
+
     async def register(self, url: str) -> httpx.Response:
         return await self.client.post("/2/webhooks", json={"url": url}, headers=APP)
 

@@ -315,9 +315,10 @@ class TestActivityStream:
 class TestFilteredStream:
     path = "/2/tweets/search/stream"
 
-    async def test_every_post_with_no_more_fields_than_asked_for(self, start: Start) -> None:
+    async def test_posts_with_no_more_fields_than_asked_for(self, start: Start) -> None:
         x = await start(profile="enterprise")
         await x.people("ann")
+        [rule_id] = await x.rules("#Coffee")
         asked = {
             "tweet.fields": "author_id,entities,referenced_tweets",
             "user.fields": "created_at",
@@ -327,16 +328,16 @@ class TestFilteredStream:
             x.client.stream("GET", self.path, headers=APP) as bare,
             x.client.stream("GET", self.path, headers=APP, params=asked) as full,
         ):
-            first = await x.post("1", "no mention, no tag")
+            first = await x.post("1", "I like #Coffee")
             await x.post("1", "#Coffee", quote_of=first)
             bare_lines, full_lines = lines(bare), lines(full)
             assert await anext(bare_lines) == {
                 "data": {
                     "id": first,
-                    "text": "no mention, no tag",
+                    "text": "I like #Coffee",
                     "edit_history_tweet_ids": [first],
                 },
-                "matching_rules": [{"id": "1", "tag": "everything"}],
+                "matching_rules": [{"id": rule_id, "tag": "#Coffee"}],
             }
             await anext(full_lines)
             line = await anext(full_lines)
@@ -351,6 +352,7 @@ class TestFilteredStream:
 
     async def test_self_serve_has_one_connection(self, start: Start) -> None:
         x = await start(profile="self_serve")
+        await x.rules("#Coffee")
         async with x.client.stream("GET", self.path, headers=APP):
             second = await x.client.get(self.path, headers=APP)
         assert second.json()["connection_issue"] == "TooManyConnections"

@@ -255,6 +255,7 @@ class TestPeople:
         assert "default_profile" in shown["profile_image_url"]
 
     async def as_seen(self, x: X) -> dict[str, Any]:
+        await x.rules("hello")
         fields = "created_at,public_metrics,profile_image_url"
         async with x.client.stream(
             "GET",

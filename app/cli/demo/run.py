@@ -63,7 +63,7 @@ async def run(settings: Settings, *, once: bool, console: Console) -> dict[str, 
     await asyncio.to_thread(settings.data_dir.mkdir, parents=True, exist_ok=True)
     async with open_sessions(settings) as sessions:
         scenario = build(await _started_at(sessions, settings.data_dir / "demo.json"))
-        async with _running(settings) as programme:
+        async with _running(settings, scenario) as programme:
             await _make_keys(sessions, programme)
             with Progress(
                 TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(),
@@ -109,7 +109,7 @@ def _write_marker(marker: Path, started_at: datetime) -> datetime:
 
 
 @asynccontextmanager
-async def _running(settings: Settings) -> AsyncIterator[Programme]:
+async def _running(settings: Settings, scenario: Scenario) -> AsyncIterator[Programme]:
     app_token, user_token, secret = (secrets.token_urlsafe(24) for _ in range(3))
     x_environment = {
         "TAGBACK_X_ACCOUNT_ID": ACCOUNT_ID,
@@ -122,6 +122,7 @@ async def _running(settings: Settings) -> AsyncIterator[Programme]:
     stand_in = ["sandbox", "--port", "0", "--profile", "enterprise",
                 "--data", str(settings.data_dir / "sandbox.ndjson")]  # fmt: skip
     async with _process(stand_in, x_environment) as (x_url, x_process):
+        await _add_rule(x_url, app_token, scenario)
         service_environment = {
             **x_environment,
             "TAGBACK_X_BASE_URL": x_url,
@@ -136,6 +137,14 @@ async def _running(settings: Settings) -> AsyncIterator[Programme]:
                 yield programme
             finally:
                 await programme.close()
+
+
+async def _add_rule(x_url: str, app_token: str, scenario: Scenario) -> None:
+    """What the stream brings: X gives none to who has no rule."""
+    value = " OR ".join(f"#{offer['hashtag']}" for offer in scenario.offers)
+    headers = {"Authorization": f"Bearer {app_token}"}
+    async with httpx.AsyncClient(base_url=x_url, headers=headers, timeout=60) as x:
+        await _call(x, "/2/tweets/search/stream/rules", {"add": [{"value": value}]})
 
 
 @asynccontextmanager
