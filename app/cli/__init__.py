@@ -17,6 +17,7 @@ COMMANDS = {
     "ledger": ("app.cli.ledger:app", "Verify that all adds up; adjust; invoice partners."),
     "offers": ("app.cli.offers:app", "Announce an offer on the programme's profile."),
     "replies": ("app.cli.replies:app", "Pause, resume and count replies."),
+    "x": ("app.cli.x:app", "Connect the account on X; see what works and what it costs."),
     "jobs": ("app.cli.jobs:app", "Run what time does to offers, purchases and coupons."),
     "keys": ("app.cli.keys:app", "Create, list and revoke API keys."),
     "demo": ("app.cli.demo.command:demo", "Watch the whole way, from posts to credits."),
