@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from signing_in import account_row, age, connect_at
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
@@ -20,6 +19,7 @@ from app.networks.sender import AccessRefused, Sent, Temporary
 from app.networks.x.client import open_sender
 from app.networks.x.oauth import open_sign_in
 from tests.between import TOKEN, Between, Fault, standing_between
+from tests.signing_in import account_row, age, connect_at
 from tests.stand_in import StandIn
 
 MINUTE = timedelta(minutes=1)
