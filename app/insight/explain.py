@@ -14,9 +14,8 @@ from app.kit import money
 from app.offers import service as offers
 from app.offers.terms import Terms
 from app.posts.decisions import LOADED, OUTCOMES
-from app.posts.replying import facts_of
 from app.redemptions import service as redemptions
-from app.replies.texts import sentence
+from app.replies.texts import facts_of, sentence
 
 # what each rule looked at, by the names under which a decision keeps it
 _LOOKED_AT: Mapping[str, tuple[str, ...]] = {

@@ -221,6 +221,21 @@ async def find_by_ref(session: AsyncSession, *, partner_id: UUID, ref: str) -> O
     ).one()
 
 
+async def find_by_tag(session: AsyncSession, *, tag_key: str, now: datetime) -> UUID | None:
+    query = (
+        select(Offer.id)
+        .where(
+            Offer.tag_key == tag_key,
+            Offer.state.in_(("scheduled", "live", "paused")),
+            Offer.ends_at > now,
+        )
+        .order_by(Offer.starts_at)
+        .limit(1)
+    )
+    found: UUID | None = await session.scalar(query)
+    return found
+
+
 async def get(session: AsyncSession, offer_id: UUID) -> Offer | None:
     return await session.get(Offer, offer_id, populate_existing=True)
 
