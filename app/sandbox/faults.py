@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, get_args
@@ -51,7 +51,51 @@ RequestKind = Literal[
     "cut",
     "cut_after",
 ]
-PUSHED = frozenset(get_args(PushKind))
+PUSH_KINDS: Mapping[str, str] = {
+    "drop": "the connection ends in the middle, and the line is lost",
+    "stall": "nothing comes for some seconds, not even a sign of life",
+    "duplicate": "the line or event comes twice",
+    "reorder": "it is held back past the next `lines`, or for `seconds`",
+    "split": "the line comes in pieces of seven bytes",
+    "disconnect": "X hangs up, and says why in band: `disconnect_type`",
+    "lose": "it never comes: only looking back finds the post",
+}
+REQUEST_KINDS: Mapping[str, str] = {
+    "unauthorized": "401",
+    "credits_depleted": "402",
+    "forbidden": "403",
+    "not_summoned": "403, as for a reply to who did not mention the account",
+    "not_summoned_reworded": "the same in other words",
+    "duplicate_content": "403, as for a text that was posted before",
+    "duplicate_content_v1": "the same with version 1's body, code 187",
+    "dm_not_permitted": "403, as for a message to who did not write first",
+    "client_forbidden": "403, as for an app that is not enrolled",
+    "rate_limited": "429, with headers that say until when",
+    "rate_limited_bare": "429 without headers",
+    "rate_limited_v1": "429 with version 1's body, code 88",
+    "usage_capped": "429, the month's cap",
+    "internal_error": "500",
+    "bad_gateway": "502",
+    "bad_gateway_after": "502 when all has been done",
+    "unavailable": "503",
+    "over_capacity_v1": "503 with version 1's body, code 130",
+    "gateway_timeout": "504",
+    "gateway_timeout_after": "504 when all has been done",
+    "slow": "nothing is done for `seconds`",
+    "slow_after": "all is done, and the answer takes `seconds`",
+    "cut": "the connection ends without an answer, and nothing is done",
+    "cut_after": "all is done, and the connection ends without an answer",
+}
+OPTIONS: Mapping[str, str] = {
+    "times": "how often it strikes (1), or forever",
+    "after": "so many pass it first (0)",
+    "probability": "with which it strikes then (1)",
+    "seed": "decides chance (0)",
+    "seconds": "of a stall, of a slow answer, of holding back at most (1)",
+    "lines": "past which a line is held back (2)",
+    "disconnect_type": f"one of {', '.join(get_args(DisconnectType))}",
+}
+PUSHED = frozenset(PUSH_KINDS)
 WEBHOOK_KINDS = frozenset({"duplicate", "reorder", "lose"})
 ANY_PUSH = "push"
 ANY_REQUEST = "request"

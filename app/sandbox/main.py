@@ -16,6 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from app.sandbox import (
     control,
     control_faults,
+    issuer_page,
     page,
     x_activity,
     x_messages,
@@ -48,6 +49,7 @@ _ROUTES = (
     control,
     control_faults,
     page,
+    issuer_page,
 )
 
 __all__ = ["SandboxServer", "SandboxSettings", "create_sandbox"]

@@ -64,7 +64,7 @@ def _page(
         "X stand-in",
         f"""<p><small>Not X: a local server that behaves like it. Programme account
  @{escape(account)}, profile {escape(state.settings.profile)}.
- <a href="/sandbox/state">Counts and costs</a></small></p>
+ <a href="/sandbox/state">Counts and costs</a> · <a href="/issuer">Issuer</a></small></p>
 <form method="post" action="/sandbox/post-by-hand">
 {look.alert(f"Not posted: {problem}." if problem else "")}
 <label>Post as <input name="handle" list="handles" required maxlength="16" autocomplete="off"

@@ -1,6 +1,7 @@
 """Faults of requests: before their effect, or after it, when only the answer is spoilt."""
 
 from collections.abc import Callable, Collection, Mapping
+from http import HTTPStatus
 from typing import get_args
 
 from fastapi import Request, Response
@@ -133,11 +134,11 @@ async def meet(faults: Faults, request: Request) -> None:
     if fault.kind == "cut":
         raise CutError
     headers: dict[str, str] = request.state.rate_headers
+    refusal = _REFUSALS[fault.kind]()
     if fault.kind == "rate_limited":
         headers |= {name: "0" for name in headers if name.endswith("-remaining")}
-    else:
+    elif fault.kind == "rate_limited_bare" or refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         headers.clear()
-    refusal = _REFUSALS[fault.kind]()
     raise refusal
 
 

@@ -8,6 +8,8 @@ from app.sandbox.faults import Fault
 from app.sandbox.problems import ProblemHost
 from app.sandbox.profiles import ProfileName
 
+HANDOFF_SECRET_LENGTH_MIN = 32
+
 
 @dataclass(frozen=True, kw_only=True)
 class SandboxSettings:
@@ -20,6 +22,8 @@ class SandboxSettings:
     `user_token`: a token of the programme's account that never ends and has every scope.
     `redirect_uris`: where people are sent back to after signing in, exactly; none means any
     address of this machine.
+    `handoff_secret` and `tagback_url`: what the issuer's page signs its links with, and where they
+    lead; the secret has 32 characters at least.
     `stream_chunk_bytes`: streams are written in pieces of this size, so that a reader that takes
     a chunk for a line fails here first; None writes whole lines.
     `rules_effective_seconds`: a rule that is added or deleted takes so long to be heeded; X takes
@@ -41,6 +45,8 @@ class SandboxSettings:
     client_secret: str = "sandbox-client-secret"  # noqa: S105 - a public value
     app_id: str = "10000001"
     redirect_uris: tuple[str, ...] = ()
+    handoff_secret: str = "sandbox-handoff-secret-of-32-characters"  # noqa: S105 - a public value
+    tagback_url: str = "http://127.0.0.1:8000"
     account_id: str = "1000000000000000001"
     handle: str = "TagbackDemo"
     name: str = "Tagback Demo"
@@ -60,3 +66,7 @@ class SandboxSettings:
     problem_host: ProblemHost | Literal["alternating"] = "api.twitter.com"
     faults: tuple[Fault, ...] = ()
     clock: Callable[[], float] = time.time
+
+    def __post_init__(self) -> None:
+        if len(self.handoff_secret) < HANDOFF_SECRET_LENGTH_MIN:
+            raise ValueError(f"handoff_secret: {HANDOFF_SECRET_LENGTH_MIN} characters at least")
