@@ -9,7 +9,13 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.insight import queries, sentences
-from app.insight.sentences import DECIDED_AGAIN, LINKED_TOO_LATE, POST_REJECTED, POST_UNKNOWN
+from app.insight.sentences import (
+    DECIDED_AGAIN,
+    LINKED_TOO_LATE,
+    POST_REJECTED,
+    POST_REMOVED,
+    POST_UNKNOWN,
+)
 from app.kit import money
 from app.offers import service as offers
 from app.offers.terms import Terms
@@ -49,9 +55,12 @@ async def explain_post(
     session: AsyncSession, *, post_id: str, network: str = "x", locale: str = "en"
 ) -> dict[str, Any]:
     """`{"post_id","known","sentence","offers":[{"offer","outcome","sentence","rules":[…]}]}`. A
-    post that named no offer was not kept, so it is not known; a rejected one says why.
+    post that named no offer was not kept, so it is not known; a rejected or removed one says so.
     """
     answer: dict[str, Any] = {"post_id": post_id, "network": network, "known": False, "offers": []}
+    if await queries.is_removed(session, network=network, post_id=post_id):
+        answer["sentence"] = POST_REMOVED[locale]
+        return answer
     post = await queries.find_post(session, network=network, post_id=post_id)
     if post is None:
         rejected = await queries.find_rejection(session, network=network, post_id=post_id)
