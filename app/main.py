@@ -31,7 +31,7 @@ from app.members import endpoints as members
 from app.offers import endpoints as offers
 from app.partners import endpoints as partners
 from app.posts import endpoints as posts
-from app.posts.webhook import XPosts
+from app.posts import webhook
 from app.redemptions import endpoints as redemptions
 from app.replies import endpoints as replies
 from app.replies import gauges
@@ -84,13 +84,19 @@ def create_app(
     )
     app.state.settings = settings
     app.state.sessions = sessions
-    app.state.x_posts = XPosts(settings, sessions)
+    app.state.x_posts = webhook.XPosts(settings, sessions)
     app.exception_handler(TagbackError)(_on_tagback_error)
     app.exception_handler(RequestValidationError)(_on_invalid_request)
     app.exception_handler(HTTPException)(_on_http_error)
     for error in (ConnectionError, DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError):
         app.exception_handler(error)(_on_database_error)
     app.add_middleware(BodyLimit, bytes_max=settings.body_bytes_max)
+    app.add_middleware(
+        BodyLimit,
+        bytes_max=min(webhook.BODY_BYTES_MAX, settings.body_bytes_max),
+        path=webhook.PATH,
+        on_refusal=webhook.count_too_large,
+    )
     app.add_middleware(UnexpectedErrors)  # the one added last is the outermost
     for router in ROUTERS:
         app.include_router(router)
