@@ -78,6 +78,7 @@ class Settings(BaseSettings):
     x_mentions_by: Literal["auto", "webhook", "stream", "off"] = "auto"
     x_hashtag_stream: bool = False
     x_stream_rules_max: int = Field(default=1_000, ge=1)
+    x_deletions_followed_max: int = Field(default=1_000, ge=0)
     x_lease_seconds: float = Field(default=10.0, gt=0)
     x_gap_minutes: int = Field(default=15, ge=0, le=7 * 24 * 60)
 

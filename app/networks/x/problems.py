@@ -123,6 +123,11 @@ def _ahead(headers: Mapping[str, str], now: datetime) -> timedelta:
     return ahead if abs(ahead) <= _CLOCKS_DIFFER_MAX else timedelta()
 
 
+def describe_problem(status: int, body: bytes) -> str:
+    """For people."""
+    return _Problem(status, body).detail
+
+
 class _Problem:
     """The parts of a problem that tell what to do, whatever else the body holds."""
 
