@@ -314,6 +314,16 @@ async def delete_account(
     return deleted is not None
 
 
+async def newest_accounts(session: AsyncSession, *, network: str, most: int) -> list[str]:
+    found = await session.scalars(
+        select(Account.account_id)
+        .where(Account.network == network)
+        .order_by(Account.linked_at.desc(), Account.account_id)
+        .limit(most)
+    )
+    return list(found)
+
+
 # "stop"
 
 

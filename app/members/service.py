@@ -2,7 +2,7 @@
 `members/cards.py`.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Literal, NamedTuple
 from uuid import UUID
@@ -127,6 +127,29 @@ async def count_accounts(
 ) -> dict[UUID, int]:
     """How many accounts of one network each has. One statement."""
     return await queries.count_accounts(session, network=network, member_ids=member_ids)
+
+
+async def consented_since(
+    session: AsyncSession, *, network: str, since: Mapping[str, datetime]
+) -> set[str]:
+    """Those of these accounts whose member has given a consent that is newer than what the account
+    did at that time. Two statements.
+    """
+    authors = await queries.find_authors(session, network=network, account_ids=list(since))
+    member_ids = [author.member_id for author in authors.values()]
+    newest: dict[UUID, datetime] = {}
+    for member_id, at in await enrolment_queries.consents_given(session, member_ids):
+        newest[member_id] = max(at, newest.get(member_id, at))
+    return {
+        account_id
+        for account_id, author in authors.items()
+        if author.member_id in newest and newest[author.member_id] > since[account_id]
+    }
+
+
+async def newest_accounts(session: AsyncSession, *, network: str, most: int) -> list[str]:
+    """The ids of those that were linked last."""
+    return await queries.newest_accounts(session, network=network, most=most)
 
 
 async def to_look_back(session: AsyncSession, *, now: datetime, most: int) -> list[LinkedAccount]:

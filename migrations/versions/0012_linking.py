@@ -1,6 +1,6 @@
 """which accounts were unlinked, and how often a browser has tried to sign in
 
-Revision: 0012, after 0009
+Revision: 0012, after 0011
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0012"
-down_revision: str | Sequence[str] | None = "0009"
+down_revision: str | Sequence[str] | None = "0011"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
