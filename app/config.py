@@ -78,14 +78,17 @@ class Settings(BaseSettings):
     x_mentions_by: Literal["auto", "webhook", "stream", "off"] = "auto"
     x_hashtag_stream: bool = False
     x_stream_rules_max: int = Field(default=1_000, ge=1)
+    x_deletions_followed_max: int = Field(default=1_000, ge=0)
     x_lease_seconds: float = Field(default=10.0, gt=0)
     x_gap_minutes: int = Field(default=15, ge=0, le=7 * 24 * 60)
 
     # X: how it answers
     x_reply_needs_mention: bool = True
-    x_replies_per_window: int = Field(default=100, ge=1)
+    x_replies_per_window: int = Field(default=100, ge=1, le=1_000_000_000)
     x_replies_window_seconds: int = Field(default=900, ge=1)
+    x_replies_per_day: int = Field(default=10_000, ge=1, le=1_000_000_000)
     x_messages_per_window: int = Field(default=15, ge=1)
+    x_messages_per_day: int = Field(default=1_440, ge=1)
 
     # X: what it costs, in millionths of a US dollar, and how much it may cost in a calendar month
     x_price_post_read_microusd: int = Field(default=5_000, ge=0)

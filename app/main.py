@@ -1,6 +1,7 @@
 """The HTTP application: every context's routes, and what all of them share."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
@@ -18,7 +19,7 @@ from app import __version__
 from app.claims import endpoints as claims
 from app.config import Settings
 from app.database import current_revision, serves
-from app.deps import SessionsDep
+from app.deps import NowDep, SessionsDep
 from app.errors import TagbackError, Unavailable
 from app.insight import endpoints as insight
 from app.kit.cards import looks_like_card_number
@@ -30,9 +31,12 @@ from app.members import endpoints as members
 from app.offers import endpoints as offers
 from app.partners import endpoints as partners
 from app.posts import endpoints as posts
-from app.posts.webhook import XPosts
+from app.posts import webhook
 from app.redemptions import endpoints as redemptions
 from app.replies import endpoints as replies
+from app.replies import gauges
+from app.web import linking as link_pages
+from app.web.pages import is_page, static
 
 log = structlog.get_logger()
 
@@ -56,6 +60,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     redemptions.router,
     ledger.router,
     claims.router,
+    link_pages.router,
 )
 
 
@@ -79,22 +84,31 @@ def create_app(
     )
     app.state.settings = settings
     app.state.sessions = sessions
-    app.state.x_posts = XPosts(settings, sessions)
+    app.state.x_posts = webhook.XPosts(settings, sessions)
     app.exception_handler(TagbackError)(_on_tagback_error)
     app.exception_handler(RequestValidationError)(_on_invalid_request)
     app.exception_handler(HTTPException)(_on_http_error)
-    for error in (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    for error in (ConnectionError, DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError):
         app.exception_handler(error)(_on_database_error)
     app.add_middleware(BodyLimit, bytes_max=settings.body_bytes_max)
+    app.add_middleware(
+        BodyLimit,
+        bytes_max=min(webhook.BODY_BYTES_MAX, settings.body_bytes_max),
+        path=webhook.PATH,
+        on_refusal=webhook.count_too_large,
+    )
     app.add_middleware(UnexpectedErrors)  # the one added last is the outermost
     for router in ROUTERS:
         app.include_router(router)
+    app.mount("/static", static)
     return app
 
 
 async def _on_tagback_error(request: Request, error: TagbackError) -> Response:
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("refused", route=route_of(request.scope), code=error.code, detail=error.detail)
+    if is_page(request):
+        return link_pages.tell(request, error)
     headers = {"WWW-Authenticate": "Bearer"} if error.status == HTTPStatus.UNAUTHORIZED else None
     return Problem(error.status, code=error.code, detail=error.detail, headers=headers)
 
@@ -173,6 +187,9 @@ async def readyz(sessions: SessionsDep) -> dict[str, str]:
 
 
 @operation.get("/metrics")
-def metrics() -> Response:
-    """Prometheus text."""
+async def metrics(sessions: SessionsDep, now: NowDep) -> Response:
+    """Prometheus text. What is read from the database stays as it was while that is away."""
+    with contextlib.suppress(*DATABASE_ERRORS):
+        async with asyncio.timeout(READY_SECONDS_MAX), sessions() as session:
+            await gauges.renew(session, now=now)
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -1,4 +1,5 @@
-"""What time does to offers, purchases and coupons: the worker's round, and `tagback jobs`.
+"""What time does to offers, purchases, coupons, sign-ins and removed posts: the worker's round, and
+`tagback jobs`.
 
 A job may run twice, late, and in any number of processes at once: each step locks what it changes
 and looks again whether it is still due.
@@ -20,7 +21,9 @@ from app.errors import TagbackError, Unavailable
 from app.kit import clock
 from app.kit.db import DATABASE_ERRORS, Sessions
 from app.kit.stopping import pause
+from app.linking import service as linking
 from app.offers import service as offers
+from app.posts import removal
 from app.redemptions import service as redemptions
 
 ROUND_SECONDS = 15.0
@@ -43,11 +46,21 @@ async def _close(session: AsyncSession, now: datetime) -> int:
     return await redemptions.close_coupons(session, now=now, most=ROWS_MAX)
 
 
+async def _forget(session: AsyncSession, now: datetime) -> int:
+    return await linking.forget_old(session, now=now, most=ROWS_MAX)
+
+
+async def _remove(session: AsyncSession, now: datetime) -> int:
+    return await removal.forget_removed(session, now=now, most=ROWS_MAX)
+
+
 # In the order of a round: what lapses may let a coupon close.
 JOBS: dict[str, tuple[str, Step]] = {
     "schedule": ("offers started or ended", _schedule),
     "lapse": ("purchases lapsed", _lapse),
     "close": ("coupons closed", _close),
+    "forget": ("unfinished sign-ins and used links forgotten", _forget),
+    "remove": ("removed posts forgotten", _remove),
 }
 
 
@@ -92,7 +105,7 @@ class UnknownJob(TagbackError):
 def run_once(
     name: Annotated[str | None, typer.Argument(help=", ".join(JOBS) + "; all if unset")] = None,
 ) -> None:
-    """Do what is due: start and end offers, lapse purchases, close coupons.
+    """Do what is due: start and end offers, lapse purchases, close coupons, forget what must be.
 
     Twice or late does no harm.
 

@@ -1,5 +1,6 @@
 """`tagback replies`: the red button, and what it stops."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -13,6 +14,8 @@ from app.kit.clock import now
 from app.replies import service
 
 app = typer.Typer(help="Pause, resume and count replies.")
+
+_CHANNELS = {"post": "posts", "dm": "messages"}
 
 Offer = Annotated[
     UUID | None, typer.Option("--offer", metavar="ID", help="This offer's alone; all if unset.")
@@ -72,10 +75,24 @@ def status() -> None:
     for scope, since in found["pauses"].items():
         what = "all replies" if scope == "all" else f"replies about offer {scope}"
         print(f"paused since {since:%Y-%m-%d %H:%M} UTC: {what}")
-    for network, window in found["windows"].items():
-        print(f"{network}: {window['remaining']} more until {window['resets_at']:%H:%M} UTC")
-        if window["stopped_reason"]:
-            print(f"{network}: STOPPED, {window['stopped_reason']}; then tagback replies resume")
+    for network, channels in found["windows"].items():
+        for channel, window in channels.items():
+            for line in _window_lines(f"{network} {_CHANNELS[channel]}", window):
+                print(line)
+    for announcement in found["announcements"]:
+        where = f", post {announcement.sent_post_id}" if announcement.sent_post_id else ""
+        print(f"announcement {announcement.id}: {announcement.state}{where}")
+
+
+def _window_lines(name: str, window: dict[str, Any]) -> Iterator[str]:
+    yield (
+        f"{name}: {window['remaining']:,} more until {window['resets_at']:%H:%M}, "
+        f"{window['day_remaining']:,} until {window['day_resets_at']:%Y-%m-%d %H:%M} UTC"
+    )
+    if window["stopped_reason"]:
+        yield f"{name}: STOPPED, {window['stopped_reason']}; then tagback replies resume"
+    if window["held_reason"]:
+        yield f"{name}: HELD, {window['held_reason']}; see tagback x cost"
 
 
 async def _summary() -> dict[str, Any]:

@@ -20,6 +20,7 @@ from app.errors import TagbackError
 from app.insight import attribution
 from app.kit.db import Sessions
 from app.main import create_app
+from app.networks import accounts
 from app.networks.x.client import open_sender
 from app.posts import listening, lookback
 from app.replies import sender as replies
@@ -108,11 +109,14 @@ async def run_worker(sessions: Sessions, settings: Settings, stop: asyncio.Event
 
 
 async def run_sender(sessions: Sessions, settings: Settings, stop: asyncio.Event) -> None:
-    if settings.x_user_token is None or settings.x_account_id is None:
-        log.info("sender_idle", reason="TAGBACK_X_USER_TOKEN and TAGBACK_X_ACCOUNT_ID are not set")
+    if not accounts.is_configured(settings):
+        log.info("sender_idle", reason="TAGBACK_X_CLIENT_ID and TAGBACK_SECRET_KEYS are not set")
         await stop.wait()
         return
-    async with open_sender(settings) as sender:
+    async with (
+        accounts.open_account(settings, sessions) as account,
+        open_sender(settings, account) as sender,
+    ):
         await replies.run(sessions, sender, settings, stop)
 
 

@@ -5,10 +5,12 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query
 from pydantic import AfterValidator
 
-from app.deps import NowDep, SessionDep
+from app.deps import NowDep, SessionDep, SettingsDep
+from app.errors import Forbidden
 from app.insight import attribution, explain, queries
+from app.insight.costs import costs, month_named
 from app.insight.performance import performance
-from app.insight.schemas import PerformanceOut, RedemptionOut
+from app.insight.schemas import CostsOut, PerformanceOut, RedemptionOut
 from app.kit.fields import is_no_card_number
 from app.kit.pagination import Page, PagingDep, make_page
 from app.partners.auth import Principal, require
@@ -17,6 +19,7 @@ from app.partners.tenancy import TenantSession
 router = APIRouter(prefix="/v1", tags=["insight"])
 
 Analyst = Annotated[Principal, Depends(require("analyst", "partner", "operator"))]
+Accountant = Annotated[Principal, Depends(require("analyst", "operator"))]
 Support = Annotated[Principal, Depends(require("operator", "issuer"))]
 NoCardNumber = Annotated[str, AfterValidator(is_no_card_number)]
 Language = Annotated[str, Query(pattern="^(en|fr)$")]
@@ -53,6 +56,25 @@ async def get_performance(
         session, offer_id=offer_id, now=now, to_partner=principal.partner_id is not None
     )
     return PerformanceOut.model_validate(found)
+
+
+@router.get("/costs")
+async def get_costs(
+    session: SessionDep,
+    principal: Accountant,
+    settings: SettingsDep,
+    now: NowDep,
+    month: Annotated[
+        str | None, Query(description="as in 2026-07, of UTC; this one if unset")
+    ] = None,
+) -> CostsOut:
+    """What X has cost, by kind, a coupon and an offer, with a forecast and what is left of the
+    ceilings. In millionths of a US dollar.
+    """
+    if principal.partner_id is not None:
+        raise Forbidden("what the programme pays is not a partner's affair")
+    found = await costs(session, month=month_named(month, now), settings=settings, now=now)
+    return CostsOut.model_validate(found)
 
 
 @router.get("/redemptions")

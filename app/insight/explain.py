@@ -9,14 +9,19 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.insight import queries, sentences
-from app.insight.sentences import DECIDED_AGAIN, LINKED_TOO_LATE, POST_REJECTED, POST_UNKNOWN
+from app.insight.sentences import (
+    DECIDED_AGAIN,
+    LINKED_TOO_LATE,
+    POST_REJECTED,
+    POST_REMOVED,
+    POST_UNKNOWN,
+)
 from app.kit import money
 from app.offers import service as offers
 from app.offers.terms import Terms
 from app.posts.decisions import LOADED, OUTCOMES
-from app.posts.replying import facts_of
 from app.redemptions import service as redemptions
-from app.replies.texts import sentence
+from app.replies.texts import facts_of, sentence
 
 # what each rule looked at, by the names under which a decision keeps it
 _LOOKED_AT: Mapping[str, tuple[str, ...]] = {
@@ -50,9 +55,12 @@ async def explain_post(
     session: AsyncSession, *, post_id: str, network: str = "x", locale: str = "en"
 ) -> dict[str, Any]:
     """`{"post_id","known","sentence","offers":[{"offer","outcome","sentence","rules":[…]}]}`. A
-    post that named no offer was not kept, so it is not known; a rejected one says why.
+    post that named no offer was not kept, so it is not known; a rejected or removed one says so.
     """
     answer: dict[str, Any] = {"post_id": post_id, "network": network, "known": False, "offers": []}
+    if await queries.is_removed(session, network=network, post_id=post_id):
+        answer["sentence"] = POST_REMOVED[locale]
+        return answer
     post = await queries.find_post(session, network=network, post_id=post_id)
     if post is None:
         rejected = await queries.find_rejection(session, network=network, post_id=post_id)

@@ -198,6 +198,19 @@ async def find_post(session: AsyncSession, *, network: str, post_id: str) -> Row
     ).first()
 
 
+async def is_removed(session: AsyncSession, *, network: str, post_id: str) -> bool:
+    found: bool = (
+        await session.execute(
+            text(
+                "SELECT EXISTS (SELECT FROM removed_posts "
+                "WHERE network = :network AND post_id = :id)"
+            ),
+            {"network": network, "id": post_id},
+        )
+    ).scalar_one()
+    return found
+
+
 async def find_rejection(session: AsyncSession, *, network: str, post_id: str) -> str | None:
     reason: str | None = (
         await session.execute(

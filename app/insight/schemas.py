@@ -85,3 +85,45 @@ class RedemptionOut(BaseModel):
             reward_minor=sale.reward_minor,
             refunded_minor=sale.refunded_minor,
         )
+
+
+class UsageOut(BaseModel):
+    kind: str
+    units: int
+    micro_usd: int
+
+
+class OfferCostOut(BaseModel):
+    """Replies about it that were sent, and posts that named it; a post that names two is counted
+    for each.
+    """
+
+    offer_id: UUID
+    offer_ref: str
+    hashtag: str
+    replies_microusd: int
+    reads_microusd: int
+    spent_microusd: int
+    coupons: int
+    confirmed_coupons: int
+    microusd_per_confirmed_coupon: int | None
+
+
+class CostsOut(BaseModel):
+    """In millionths of a US dollar. Without a ceiling, nothing of one is told. A confirmed coupon
+    is one whose confirmation was sent.
+    """
+
+    month: str
+    spent_microusd: int
+    forecast_microusd: int
+    ceiling_microusd: int | None
+    left_microusd: int | None
+    strangers_ceiling_microusd: int | None
+    strangers_left_microusd: int | None
+    by_kind: list[UsageOut]
+    coupons: int
+    microusd_per_coupon: int | None
+    confirmed_coupons: int
+    microusd_per_confirmed_coupon: int | None
+    by_offer: list[OfferCostOut]

@@ -12,6 +12,12 @@ POST_REJECTED: Mapping[str, str] = {
     "en": "The post could not be stored: {reason}.",
     "fr": "Le post n'a pas pu être enregistré : {reason}.",
 }
+POST_REMOVED: Mapping[str, str] = {
+    "en": "The post was deleted, so what identified it has been removed here too. A coupon that it "
+    "had loaded before stays.",
+    "fr": "Le post a été supprimé ; ce qui l'identifiait a donc été effacé ici aussi. Un coupon "
+    "qu'il avait chargé auparavant reste.",
+}
 LINKED_TOO_LATE: Mapping[str, str] = {
     "en": "When you linked your account, the last day of a coupon of “{title}” from this post had "
     "passed.",

@@ -273,6 +273,7 @@ ORPHANS = (
         SELECT r.id::text, r.root_id, d.root_id
         FROM replies r LEFT JOIN decisions d
             ON d.network = r.network AND d.root_id = r.root_id AND d.offer_id = r.offer_id
+        WHERE r.kind NOT IN ('announcement', 'farewell')
         """,
     ),
 )

@@ -60,6 +60,12 @@ ShortText = Annotated[
     AfterValidator(_is_one_line),
     AfterValidator(is_no_card_number),
 ]
+Words = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=1_000),
+    AfterValidator(_is_one_line),
+    AfterValidator(is_no_card_number),
+]
 ExternalId = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[!-~]+$")]
 # what a caller names a request by, so that sending it again does nothing again
 Ref = Annotated[ExternalId, AfterValidator(is_no_card_number)]

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -70,15 +71,25 @@ class _BodyTooLarge(Exception):
 
 class BodyLimit:
     """Answers 413 to a body of more than `bytes_max` bytes, whether its length was announced or it
-    comes in chunks; never holds more of it than the application itself does.
+    comes in chunks; never holds more of it than the application itself does. `path`: of that route
+    alone, else of all.
     """
 
-    def __init__(self, app: ASGIApp, *, bytes_max: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        bytes_max: int,
+        path: str | None = None,
+        on_refusal: Callable[[], None] = lambda: None,
+    ) -> None:
         self.app = app
         self.bytes_max = bytes_max
+        self.path = path
+        self.on_refusal = on_refusal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or self.path not in (None, scope["path"]):
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
@@ -117,6 +128,7 @@ class BodyLimit:
     async def _refuse(
         self, scope: Scope, receive: Receive, send: Send, *, is_sending: bool
     ) -> None:
+        self.on_refusal()
         # A connection that is closed on somebody who still sends loses the answer.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_DISCARD_SECONDS_MAX):

@@ -15,6 +15,7 @@ from app.errors import Conflict, Invalid, NotFound
 from app.kit.pagination import Paging
 from app.ledger import queries
 from app.ledger.models import Adjustment
+from app.members import cards
 from app.members import service as members
 from app.partners import service as partners
 from app.partners.service import PartnerMissing
@@ -56,7 +57,7 @@ async def adjust(
                 code="adjustment_exists",
             )
         return known, False
-    if not await members.list_cards(session, member_id=wanted.member_id):
+    if not await cards.list_cards(session, member_id=wanted.member_id):
         raise Conflict(
             "the member has no card, so this would reach nobody: add a card first",
             code="member_without_card",

@@ -29,6 +29,7 @@ class LinkSession(Base):
     account_id: Mapped[str | None]
     handle: Mapped[str | None]
     proved_at: Mapped[datetime | None]
+    sign_ins: Mapped[int] = mapped_column(server_default="0")  # begun
     handoff: Mapped[dict[str, Any] | None]  # the claims of the issuer's link
     member_id: Mapped[UUID | None] = mapped_column(ForeignKey("members.id", ondelete="CASCADE"))
     created_at: Mapped[datetime]
@@ -36,9 +37,10 @@ class LinkSession(Base):
 
 
 class HandoffUsed(Base):
-    """An issuer's link is good once. Kept until it would have expired anyway."""
+    """An issuer's link is good once. Kept until no browser that has opened it could use it."""
 
     __tablename__ = "handoffs_used"
+    __table_args__ = (Index("ix_handoffs_used_expires_at", "expires_at"),)
 
     jti: Mapped[str] = mapped_column(primary_key=True)
     expires_at: Mapped[datetime]

@@ -1,13 +1,13 @@
 """What a batch of member lines changes, decided over plain values."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 from uuid import UUID
 
 from app.kit.ids import new_id
-from app.members.schemas import AccountIn, CardIn, MemberLine
+from app.members.schemas import CardIn, MemberLine
 
 CLOCKS_DIFFER_MAX = timedelta(minutes=5)
 
@@ -76,6 +76,7 @@ class Enrolment:
     accounts: dict[tuple[str, str], AccountState]
     cards: dict[str, CardState]
     consents: set[tuple[UUID, datetime]]
+    unlinked: Mapping[tuple[str, str, UUID], datetime]
     new_consents: list[tuple[UUID, datetime]] = field(default_factory=list)
 
     def take(self, line: MemberLine, *, now: datetime) -> SavedMember:
@@ -104,7 +105,7 @@ class Enrolment:
         changes = [
             self._consent(member, line.consented_at),
             _update(member, locale=line.locale, time_zone=line.time_zone, country=line.country),
-            self._link(member, account, line.account),
+            self._link(member, account, line),
             self._add(member, card, line.card),
         ]
         if is_new:
@@ -123,9 +124,14 @@ class Enrolment:
             member.is_changed = True
         return True
 
-    def _link(self, member: MemberState, known: AccountState | None, given: AccountIn) -> bool:
+    def _link(self, member: MemberState, known: AccountState | None, line: MemberLine) -> bool:
+        given = line.account
         if known is not None:
             return _update(known, handle=given.handle)
+        # What a member has unlinked stays so, unless he has consented since.
+        unlinked_at = self.unlinked.get((given.network, given.id, member.id))
+        if unlinked_at is not None and line.consented_at <= unlinked_at:
+            return False
         self.accounts[given.network, given.id] = AccountState(
             given.network, given.id, member.id, given.handle, is_new=True
         )

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from app.deps import NowDep, SessionDep
 from app.kit.fields import ExternalId
 from app.kit.pagination import Page, PagingDep, make_page
-from app.members import service
+from app.members import cards, service
 from app.members.schemas import (
     AccountIn,
     AccountOut,
@@ -59,7 +59,7 @@ async def add_card(
     response: Response,
 ) -> CardOut:
     """A further card, or with `replaces` a reissue. 200 when it was so already."""
-    card, is_changed = await service.add_or_replace_card(
+    card, is_changed = await cards.add_or_replace_card(
         session, member_id=member_id, card=body, replaces=body.replaces, now=now
     )
     if not is_changed:
@@ -70,15 +70,15 @@ async def add_card(
 @router.get("/members/{member_id}/cards")
 async def list_cards(member_id: UUID, _who: IssuerDep, session: SessionDep) -> Page[CardOut]:
     """All of them: a member has 50 at most."""
-    cards = await service.list_cards(session, member_id=member_id)
-    return Page(items=[CardOut.of(card) for card in cards], next_cursor=None)
+    found = await cards.list_cards(session, member_id=member_id)
+    return Page(items=[CardOut.of(card) for card in found], next_cursor=None)
 
 
 @router.delete("/members/{member_id}/cards/{card_ref}", status_code=204)
 async def remove_card(
     member_id: UUID, card_ref: ExternalId, _who: IssuerDep, session: SessionDep
 ) -> None:
-    await service.remove_card(session, member_id=member_id, card_ref=card_ref)
+    await cards.remove_card(session, member_id=member_id, card_ref=card_ref)
 
 
 @router.post(
@@ -106,3 +106,18 @@ async def list_accounts(member_id: UUID, _who: IssuerDep, session: SessionDep) -
     """All of them: a member has 50 at most."""
     accounts = await service.list_accounts(session, member_id=member_id)
     return Page(items=[AccountOut.of(account) for account in accounts], next_cursor=None)
+
+
+@router.delete("/members/{member_id}/accounts/{network}/{account_id}", status_code=204)
+async def remove_account(
+    member_id: UUID,
+    network: str,
+    account_id: ExternalId,
+    _who: IssuerDep,
+    session: SessionDep,
+    now: NowDep,
+) -> None:
+    """Unlinks it: what it posts loads nothing any more. Coupons and money stay."""
+    await service.remove_account(
+        session, member_id=member_id, network=network, account_id=account_id, now=now
+    )

@@ -60,6 +60,24 @@ async def accounts_by_key(
     return {(row.network, row.account_id): AccountState(*row) for row in found}
 
 
+async def unlinked_since(
+    session: AsyncSession, keys: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str, UUID], datetime]:
+    """When each member who had one of these accounts has last unlinked it."""
+    found = await session.execute(
+        text(
+            """
+            SELECT network, account_id, member_id, unlinked_at FROM unlinked_accounts
+            WHERE (network, account_id) IN (
+                SELECT * FROM unnest(CAST(:networks AS text[]), CAST(:account_ids AS text[]))
+            )
+            """
+        ),
+        as_arrays(("networks", "account_ids"), keys),
+    )
+    return {(row.network, row.account_id, row.member_id): row.unlinked_at for row in found}
+
+
 async def cards_by_ref(session: AsyncSession, refs: Sequence[str]) -> dict[str, CardState]:
     found = await session.execute(
         select(Card.ref, Card.member_id, Card.network, Card.last4).where(

@@ -59,6 +59,22 @@ class StoppedAccount(Base):
     stopped_at: Mapped[datetime]
 
 
+class UnlinkedAccount(Base):
+    """Which account a member had and has no more: an older line of the issuer's does not bring it
+    back, a consent that is newer does.
+    """
+
+    __tablename__ = "unlinked_accounts"
+    __table_args__ = (Index("ix_unlinked_accounts_member_id", "member_id"),)
+
+    network: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[str] = mapped_column(primary_key=True)
+    member_id: Mapped[UUID] = mapped_column(
+        ForeignKey("members.id", ondelete="RESTRICT"), primary_key=True
+    )
+    unlinked_at: Mapped[datetime]
+
+
 class Card(Base):
     """A card as its issuer names it. There is no card number here, nor anywhere."""
 

@@ -47,6 +47,8 @@ TO_LOOK_BACK = text(
     """
 ).bindparams(MOST)
 
+# as the row is now, whatever the session has read of it before it was locked
+_LOCKED = select(Member).with_for_update(key_share=True).execution_options(populate_existing=True)
 
 # asked by the thousand
 
@@ -139,12 +141,12 @@ async def set_look_backs(
 
 
 async def lock_members_of(
-    session: AsyncSession, *, network: str, account_ids: Sequence[str]
-) -> None:
-    await session.execute(
+    session: AsyncSession, *, network: str, account_ids: Collection[str]
+) -> list[UUID]:
+    found = await session.scalars(
         text(
             """
-            SELECT 1 FROM members WHERE id IN (
+            SELECT id FROM members WHERE id IN (
                 SELECT member_id FROM accounts
                 WHERE network = :network AND account_id = ANY(CAST(:account_ids AS text[]))
             )
@@ -153,6 +155,7 @@ async def lock_members_of(
         ),
         {"network": network, "account_ids": list(account_ids)},
     )
+    return list(found)
 
 
 async def find_former_holders(session: AsyncSession, card_refs: Sequence[str]) -> dict[str, UUID]:
@@ -239,10 +242,17 @@ async def member_by_ref_or_id(
     )
 
 
+async def insert_member(session: AsyncSession, values: dict[str, Any]) -> None:
+    """Unless the ref is known."""
+    await session.execute(postgresql.insert(Member).values(values).on_conflict_do_nothing())
+
+
+async def member_by_ref_locked(session: AsyncSession, ref: str) -> Member | None:
+    return await session.scalar(_LOCKED.where(Member.ref == ref))
+
+
 async def member_by_id_locked(session: AsyncSession, member_id: UUID) -> Member | None:
-    return await session.scalar(
-        select(Member).where(Member.id == member_id).with_for_update(key_share=True)
-    )
+    return await session.scalar(_LOCKED.where(Member.id == member_id))
 
 
 async def card_by_ref(session: AsyncSession, ref: str) -> Card | None:
@@ -281,55 +291,112 @@ async def accounts_of(session: AsyncSession, member_id: UUID) -> Sequence[Accoun
     return (await session.scalars(query)).all()
 
 
-# "stop"
-
-
-async def stop_accounts(
-    session: AsyncSession,
-    *,
-    network: str,
-    account_ids: Collection[str],
-    told_by: str,
-    now: datetime,
-) -> list[UUID]:
-    """Marks the accounts, and answers which members they belong to that have not said so before:
-    their rows are locked in the order of their ids.
-    """
-    await session.execute(
+async def delete_account(
+    session: AsyncSession, *, member_id: UUID, network: str, account_id: str, now: datetime
+) -> bool:
+    """Whether it was the member's, who is locked; kept in mind for issuers' older lines."""
+    deleted = await session.scalar(
         text(
             """
-            INSERT INTO stopped_accounts (network, account_id, told_by, stopped_at)
-            SELECT :network, account_id, :told_by, :now
-            FROM unnest(CAST(:account_ids AS text[])) AS told (account_id)
-            ORDER BY account_id
-            ON CONFLICT (network, account_id) DO UPDATE SET stopped_at = EXCLUDED.stopped_at
-            """
-        ),
-        {"network": network, "account_ids": list(account_ids), "told_by": told_by, "now": now},
-    )
-    found = await session.scalars(
-        text(
-            """
-            SELECT id FROM members
-            WHERE opted_out_at IS NULL AND id IN (
-                SELECT member_id FROM accounts
-                WHERE network = :network AND account_id = ANY(CAST(:account_ids AS text[]))
+            WITH gone AS (
+                DELETE FROM accounts WHERE network = :network AND account_id = :account_id
+                    AND member_id = :member_id RETURNING network, account_id, member_id
             )
-            ORDER BY id FOR NO KEY UPDATE
+            INSERT INTO unlinked_accounts (network, account_id, member_id, unlinked_at)
+            SELECT gone.*, CAST(:now AS timestamptz) FROM gone
+            ON CONFLICT (network, account_id, member_id)
+                DO UPDATE SET unlinked_at = EXCLUDED.unlinked_at
+            RETURNING 1
             """
         ),
-        {"network": network, "account_ids": list(account_ids)},
+        {"network": network, "account_id": account_id, "member_id": member_id, "now": now},
+    )
+    return deleted is not None
+
+
+async def newest_accounts(session: AsyncSession, *, network: str, most: int) -> list[str]:
+    found = await session.scalars(
+        select(Account.account_id)
+        .where(Account.network == network)
+        .order_by(Account.linked_at.desc(), Account.account_id)
+        .limit(most)
     )
     return list(found)
 
 
-async def set_opted_out(
-    session: AsyncSession, member_ids: Collection[UUID], *, now: datetime
+# "stop"
+
+
+async def find_stopped(
+    session: AsyncSession, *, network: str, account_ids: Collection[str]
+) -> set[str]:
+    found = await session.scalars(
+        text(
+            "SELECT account_id FROM stopped_accounts "
+            "WHERE network = :network AND account_id = ANY(CAST(:account_ids AS text[]))"
+        ),
+        {"network": network, "account_ids": list(account_ids)},
+    )
+    return set(found)
+
+
+async def mark_stopped(
+    session: AsyncSession,
+    accounts: Collection[tuple[str, str]],
+    *,
+    told_by: str,
+    now: datetime,
 ) -> None:
     await session.execute(
         text(
+            """
+            INSERT INTO stopped_accounts (network, account_id, told_by, stopped_at)
+            SELECT told.*, CAST(:told_by AS text), CAST(:now AS timestamptz)
+            FROM unnest(CAST(:networks AS text[]), CAST(:account_ids AS text[])) AS told
+            ON CONFLICT (network, account_id) DO UPDATE SET stopped_at = EXCLUDED.stopped_at
+            """
+        ),
+        {
+            **as_arrays(("networks", "account_ids"), sorted(accounts)),
+            "told_by": told_by,
+            "now": now,
+        },
+    )
+
+
+async def set_opted_out(
+    session: AsyncSession, member_ids: Collection[UUID], *, now: datetime
+) -> list[UUID]:
+    """Answers who had not said so before. Their rows are locked already."""
+    new = await session.scalars(
+        text(
             "UPDATE members SET opted_out_at = :now WHERE id = ANY(CAST(:member_ids AS uuid[])) "
-            "AND opted_out_at IS NULL"
+            "AND opted_out_at IS NULL RETURNING id"
         ),
         {"member_ids": list(member_ids), "now": now},
+    )
+    return list(new)
+
+
+async def clear_stops(session: AsyncSession, consents: Sequence[tuple[UUID, datetime]]) -> None:
+    """Of all accounts of members who have consented since. The members' rows are locked already,
+    and accounts that are new are written.
+    """
+    await session.execute(
+        text(
+            """
+            DELETE FROM stopped_accounts WHERE (network, account_id) IN (
+                SELECT stopped.network, stopped.account_id
+                FROM unnest(CAST(:member_ids AS uuid[]), CAST(:at AS timestamptz[]))
+                    AS consent (member_id, at)
+                JOIN accounts ON accounts.member_id = consent.member_id
+                JOIN stopped_accounts AS stopped
+                    ON stopped.network = accounts.network
+                    AND stopped.account_id = accounts.account_id
+                    AND stopped.stopped_at < consent.at
+                ORDER BY stopped.network, stopped.account_id FOR UPDATE OF stopped
+            )
+            """
+        ),
+        as_arrays(("member_ids", "at"), consents),
     )

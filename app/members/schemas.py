@@ -74,7 +74,12 @@ def _is_account_id(path: Path, value: str) -> bool:
     return is_id and value.isdigit() and len(value) >= _ACCOUNT_ID_DIGITS_MIN
 
 
-class _WithoutCardNumbers(BaseModel):
+LastFour = Annotated[str, StringConstraints(pattern=r"^\d{4}$")]
+KnownLocale = Annotated[str, AfterValidator(_known_locale)]
+KnownTimeZone = Annotated[str, AfterValidator(_known_time_zone)]
+
+
+class WithoutCardNumbers(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _refuse_card_numbers(cls, given: Any) -> Any:  # noqa: ANN401 - whatever was sent
@@ -92,31 +97,31 @@ class _WithoutCardNumbers(BaseModel):
         return given
 
 
-class AccountIn(_WithoutCardNumbers):
+class AccountIn(WithoutCardNumbers):
     network: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
     id: ExternalId
     handle: ShortText | None = None
 
 
-class CardIn(_WithoutCardNumbers):
+class CardIn(WithoutCardNumbers):
     card_ref: ExternalId
     network: ShortText | None = None
-    last4: Annotated[str, StringConstraints(pattern=r"^\d{4}$")] | None = None
+    last4: LastFour | None = None
 
 
 class NewCardIn(CardIn):
     replaces: ExternalId | None = None
 
 
-class MemberLine(_WithoutCardNumbers):
+class MemberLine(WithoutCardNumbers):
     """One line of the issuer's file, and the body of POST /v1/members."""
 
     member_ref: ExternalId
     account: AccountIn
     card: CardIn
     consented_at: Instant
-    locale: Annotated[str, AfterValidator(_known_locale)] | None = None
-    time_zone: Annotated[str, AfterValidator(_known_time_zone)] | None = None
+    locale: KnownLocale | None = None
+    time_zone: KnownTimeZone | None = None
     country: Country | None = None
 
 

@@ -1,6 +1,8 @@
-"""Members, their accounts and cards, their consent, and what they have bought where."""
+"""Members, their accounts and consent, and what they have bought where; their cards are in
+`members/cards.py`.
+"""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Literal, NamedTuple
 from uuid import UUID
@@ -12,18 +14,18 @@ from app.errors import Conflict, Invalid, NotFound
 from app.kit.pagination import Paging
 from app.members import enrolment_queries, queries
 from app.members.domain import Enrolment, SavedMember, Summary, summarise
-from app.members.models import Account, Card, Member
+from app.members.models import Account, Member
 from app.members.queries import Author, CardHolder, LinkedAccount
-from app.members.schemas import AccountIn, CardIn, MemberLine
+from app.members.schemas import AccountIn, MemberLine
 
 __all__ = ["Author", "CardHolder", "LinkedAccount", "SavedMember", "Summary"]
 
-CARDS_PER_MEMBER_MAX = 50
 ACCOUNTS_PER_MEMBER_MAX = 50
 _ATTEMPTS_MAX = 5
 _PROVED_BY_ISSUER = "issuer"
 _ISSUERS_TEXT = "issuer"  # the wording of the consent is the issuer's own
 _STOP = "stop"
+_UNLINK = "unlink"
 
 ProvedBy = Literal["issuer", "oauth"]
 ToldBy = Literal["post", "message", "page"]
@@ -59,9 +61,8 @@ async def save_members(
 async def _save_members(
     session: AsyncSession, rows: Sequence[MemberLine], now: datetime
 ) -> list[SavedMember]:
-    accounts = await enrolment_queries.accounts_by_key(
-        session, [(row.account.network, row.account.id) for row in rows]
-    )
+    keys = [(row.account.network, row.account.id) for row in rows]
+    accounts = await enrolment_queries.accounts_by_key(session, keys)
     cards = await enrolment_queries.cards_by_ref(session, [row.card.card_ref for row in rows])
     # After accounts and cards: whose member was enrolled in between would look like another's.
     members = await enrolment_queries.members_locked(
@@ -70,7 +71,8 @@ async def _save_members(
     consents = await enrolment_queries.consents_given(
         session, [member.id for member in members.values()]
     )
-    enrolment = Enrolment(members, accounts, cards, consents)
+    unlinked = await enrolment_queries.unlinked_since(session, keys)
+    enrolment = Enrolment(members, accounts, cards, consents, unlinked)
     results = [enrolment.take(row, now=now) for row in rows]
     await _write(session, enrolment, now)
     return results
@@ -97,6 +99,8 @@ async def _write(session: AsyncSession, enrolment: Enrolment, now: datetime) -> 
     await enrolment_queries.insert_consents(
         session, enrolment.new_consents, act="given", text_version=_ISSUERS_TEXT
     )
+    if enrolment.new_consents:
+        await queries.clear_stops(session, enrolment.new_consents)
 
 
 async def enrol_member(session: AsyncSession, *, row: MemberLine, now: datetime) -> Enrolled:
@@ -125,6 +129,29 @@ async def count_accounts(
     return await queries.count_accounts(session, network=network, member_ids=member_ids)
 
 
+async def consented_since(
+    session: AsyncSession, *, network: str, since: Mapping[str, datetime]
+) -> set[str]:
+    """Those of these accounts whose member has given a consent that is newer than what the account
+    did at that time. Two statements.
+    """
+    authors = await queries.find_authors(session, network=network, account_ids=list(since))
+    member_ids = [author.member_id for author in authors.values()]
+    newest: dict[UUID, datetime] = {}
+    for member_id, at in await enrolment_queries.consents_given(session, member_ids):
+        newest[member_id] = max(at, newest.get(member_id, at))
+    return {
+        account_id
+        for account_id, author in authors.items()
+        if author.member_id in newest and newest[author.member_id] > since[account_id]
+    }
+
+
+async def newest_accounts(session: AsyncSession, *, network: str, most: int) -> list[str]:
+    """The ids of those that were linked last."""
+    return await queries.newest_accounts(session, network=network, most=most)
+
+
 async def to_look_back(session: AsyncSession, *, now: datetime, most: int) -> list[LinkedAccount]:
     """Accounts whose earlier posts are due to be decided again, all of one network, those that have
     waited longest first.
@@ -142,7 +169,7 @@ async def set_look_backs(
 
 
 async def lock_members_of(
-    session: AsyncSession, *, network: str, account_ids: Sequence[str]
+    session: AsyncSession, *, network: str, account_ids: Collection[str]
 ) -> None:
     """The members whose accounts these are, until the transaction ends and in the order of their
     ids; coupons may still refer to them.
@@ -212,15 +239,18 @@ async def list_members(
 
 
 async def opt_out(session: AsyncSession, *, member_id: UUID, now: datetime) -> None:
-    """Ends replies and loading, and withdraws the consent. A second time changes nothing. Raises
-    NotFound.
+    """Ends replies and loading, also for what he unlinks later, and withdraws the consent. A second
+    time changes nothing. Raises NotFound.
     """
-    member = await _lock_member(session, member_id)
-    if member.opted_out_at is None:
-        member.opted_out_at = now
-        await enrolment_queries.insert_consents(
-            session, [(member_id, now)], act="withdrawn", text_version=_STOP
-        )
+    await lock_member(session, member_id)
+    accounts = await queries.accounts_of(session, member_id)
+    await _stop(
+        session,
+        [member_id],
+        [(account.network, account.account_id) for account in accounts],
+        told_by="page",
+        now=now,
+    )
 
 
 async def stop_accounts(
@@ -232,16 +262,35 @@ async def stop_accounts(
     now: datetime,
 ) -> None:
     """Whoever holds these accounts, linked or not, has said "stop". Again changes nothing."""
-    members = await queries.stop_accounts(
-        session, network=network, account_ids=set(account_ids), told_by=told_by, now=now
-    )
-    await queries.set_opted_out(session, members, now=now)
+    members = await queries.lock_members_of(session, network=network, account_ids=account_ids)
+    accounts = {(network, account_id) for account_id in account_ids}
+    await _stop(session, members, accounts, told_by=told_by, now=now)
+
+
+async def _stop(
+    session: AsyncSession,
+    member_ids: Collection[UUID],
+    accounts: Collection[tuple[str, str]],
+    *,
+    told_by: ToldBy,
+    now: datetime,
+) -> None:
+    """The members are locked already."""
+    await queries.mark_stopped(session, accounts, told_by=told_by, now=now)
+    new = await queries.set_opted_out(session, member_ids, now=now)
     await enrolment_queries.insert_consents(
-        session, [(member_id, now) for member_id in members], act="withdrawn", text_version=_STOP
+        session, [(member_id, now) for member_id in new], act="withdrawn", text_version=_STOP
     )
 
 
-async def _lock_member(session: AsyncSession, member_id: UUID) -> Member:
+async def find_stopped(
+    session: AsyncSession, *, network: str, account_ids: Collection[str]
+) -> set[str]:
+    """Those of these accounts, linked or not, whose holders have said "stop". One statement."""
+    return await queries.find_stopped(session, network=network, account_ids=account_ids)
+
+
+async def lock_member(session: AsyncSession, member_id: UUID) -> Member:
     """Whoever changes what a member has goes one after the other."""
     member = await queries.member_by_id_locked(session, member_id)
     if member is None:
@@ -251,93 +300,6 @@ async def _lock_member(session: AsyncSession, member_id: UUID) -> Member:
 
 def _no_member(member_id: UUID) -> NotFound:
     return NotFound(f"no member {member_id}", code="member_not_found")
-
-
-# cards
-
-
-async def list_cards(session: AsyncSession, *, member_id: UUID) -> Sequence[Card]:
-    """The oldest first. Raises NotFound."""
-    await get_member(session, member_id=member_id)
-    return await queries.cards_of(session, member_id)
-
-
-async def add_card(
-    session: AsyncSession, *, member_id: UUID, card: CardIn, now: datetime
-) -> tuple[Card, bool]:
-    """And whether that changed anything: a removed card comes back, an active one stays. Raises
-    NotFound, and Conflict when the card is another member's, was replaced, or is one too many.
-    """
-    await _lock_member(session, member_id)
-    return await _add_card(session, member_id, card, now)
-
-
-async def add_or_replace_card(
-    session: AsyncSession, *, member_id: UUID, card: CardIn, replaces: str | None, now: datetime
-) -> tuple[Card, bool]:
-    if replaces is None:
-        return await add_card(session, member_id=member_id, card=card, now=now)
-    return await replace_card(session, member_id=member_id, old_ref=replaces, card=card, now=now)
-
-
-async def replace_card(
-    session: AsyncSession, *, member_id: UUID, old_ref: str, card: CardIn, now: datetime
-) -> tuple[Card, bool]:
-    """A reissue: `card` takes the place of an active one, which still finds its member for
-    transactions that come late. Tells like `add_card` whether that changed anything.
-    """
-    await _lock_member(session, member_id)
-    old = await _own_card(session, member_id, old_ref)
-    if old.ref == card.card_ref:
-        raise Invalid("a card cannot replace itself", code="card_replaces_itself")
-    if old.state == "replaced" and old.replaced_by == card.card_ref:
-        return await _own_card(session, member_id, card.card_ref), False
-    if old.state != "active":
-        raise Conflict(f"only an active card is replaced, this is {old.state}", code="card_state")
-    new, _ = await _add_card(session, member_id, card, now)
-    old.state = "replaced"
-    old.replaced_by = new.ref
-    return new, True
-
-
-async def remove_card(session: AsyncSession, *, member_id: UUID, card_ref: str) -> None:
-    """Its transactions are no longer looked at. A second time changes nothing. Raises NotFound."""
-    await _lock_member(session, member_id)
-    (await _own_card(session, member_id, card_ref)).state = "removed"
-
-
-async def _add_card(
-    session: AsyncSession, member_id: UUID, given: CardIn, now: datetime
-) -> tuple[Card, bool]:
-    added = await queries.insert_card(
-        session,
-        {
-            "ref": given.card_ref,
-            "member_id": member_id,
-            "network": given.network,
-            "last4": given.last4,
-            "added_at": now,
-        },
-    )
-    if added is not None:
-        if len(await queries.cards_of(session, member_id)) > CARDS_PER_MEMBER_MAX:
-            raise Conflict(f"a member has {CARDS_PER_MEMBER_MAX} cards at most", code="too_many")
-        return added, True
-    known = await queries.card_by_ref(session, given.card_ref)
-    if known is None or known.member_id != member_id:
-        raise Conflict("the card belongs to another member", code="card_taken")
-    if known.state == "replaced":
-        raise Conflict("the card was replaced", code="card_state")
-    was_removed = known.state == "removed"
-    known.state = "active"
-    return known, was_removed
-
-
-async def _own_card(session: AsyncSession, member_id: UUID, ref: str) -> Card:
-    card = await queries.card_by_ref(session, ref)
-    if card is None or card.member_id != member_id:
-        raise NotFound("the member has no such card", code="card_not_found")
-    return card
 
 
 # accounts
@@ -360,7 +322,7 @@ async def add_account(
     """And whether that changed anything: a known one may have a new handle. Raises NotFound, and
     Conflict when the account is another member's or one too many.
     """
-    await _lock_member(session, member_id)
+    await lock_member(session, member_id)
     added = await queries.insert_account(
         session,
         {
@@ -382,7 +344,46 @@ async def add_account(
     known = await queries.account_by_key(session, account.network, account.id)
     if known is None or known.member_id != member_id:
         raise Conflict("the account belongs to another member", code="account_taken")
+    if proved_by == "oauth":
+        known.proved_by = proved_by
     is_changed = account.handle is not None and account.handle != known.handle
     if is_changed:
         known.handle = account.handle
     return known, is_changed
+
+
+async def find_holder(session: AsyncSession, *, network: str, account_id: str) -> Member | None:
+    account = await queries.account_by_key(session, network, account_id)
+    return None if account is None else await queries.member_by_id(session, account.member_id)
+
+
+async def remove_account(
+    session: AsyncSession, *, member_id: UUID, network: str, account_id: str, now: datetime
+) -> None:
+    """Coupons and money stay. Raises NotFound, also when the account is another member's."""
+    await lock_member(session, member_id)
+    if not await _unlink(session, member_id, network, account_id, now):
+        raise NotFound("the member has no such account", code="account_not_found")
+
+
+async def unlink_account(
+    session: AsyncSession, *, network: str, account_id: str, now: datetime
+) -> bool:
+    """From whoever has it; False when nobody does."""
+    members = await queries.lock_members_of(session, network=network, account_ids=[account_id])
+    unlinked = [await _unlink(session, one, network, account_id, now) for one in members]
+    return any(unlinked)
+
+
+async def _unlink(
+    session: AsyncSession, member_id: UUID, network: str, account_id: str, now: datetime
+) -> bool:
+    """Whoever has none left has withdrawn his consent. The member is locked already."""
+    is_unlinked = await queries.delete_account(
+        session, member_id=member_id, network=network, account_id=account_id, now=now
+    )
+    if is_unlinked and not await queries.accounts_of(session, member_id):
+        await enrolment_queries.insert_consents(
+            session, [(member_id, now)], act="withdrawn", text_version=_UNLINK
+        )
+    return is_unlinked

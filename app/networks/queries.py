@@ -1,6 +1,7 @@
 """All SQL on what networks charge for, by day and kind."""
 
-from datetime import datetime
+from datetime import date, datetime
+from typing import NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -38,3 +39,24 @@ async def usage_microusd(session: AsyncSession) -> int:
         await session.execute(text("SELECT coalesce(sum(micro_usd), 0) FROM network_usage"))
     ).scalar_one()
     return int(total)
+
+
+class Usage(NamedTuple):
+    kind: str
+    units: int
+    micro_usd: int
+
+
+async def usage_by_kind(
+    session: AsyncSession, *, network: str, since: date, until: date
+) -> list[Usage]:
+    """Of the days from `since`, without `until`."""
+    rows = await session.execute(
+        text(
+            "SELECT kind, CAST(sum(units) AS bigint), CAST(sum(micro_usd) AS bigint) "
+            "FROM network_usage WHERE network = :network AND day >= :since AND day < :until "
+            "GROUP BY kind ORDER BY kind"
+        ),
+        {"network": network, "since": since, "until": until},
+    )
+    return [Usage(*row) for row in rows]

@@ -6,9 +6,7 @@ from typing import NamedTuple, Protocol
 
 
 class Limits(NamedTuple):
-    """What the network still allows until `resets_at`, as told with its last answer. Where several
-    limits hold, the tightest.
-    """
+    """What the network still allows until `resets_at`, as told with an answer."""
 
     limit: int
     remaining: int
@@ -17,7 +15,10 @@ class Limits(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Answer:
+    """`day_limits`: of 24 hours; where several hold, the tightest."""
+
     limits: Limits | None = None
+    day_limits: Limits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +68,12 @@ class AccessRefused(_Answer):
 
 @dataclass(frozen=True, slots=True)
 class Temporary(_Answer):
-    """Nothing was sent; a later try may succeed."""
+    """Nothing was sent, as far as can be told; a later try may succeed. `reached`: the network said
+    so itself.
+    """
 
     detail: str
+    reached: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +96,18 @@ SendResult = (
 )
 
 
+MESSAGES_IN_FLIGHT_MAX = 2
+
+
 class LookupFailedError(Exception):
     """Whether a reply was sent could not be found out."""
+
+
+class Found(NamedTuple):
+    """`reads`: how many posts were read to find it, or not to; each is charged."""
+
+    post_id: str | None
+    reads: int
 
 
 class Sender(Protocol):
@@ -102,10 +116,17 @@ class Sender(Protocol):
     @property
     def network(self) -> str: ...
 
-    async def send(self, text: str, in_reply_to: str) -> SendResult:
-        """One attempt, which ends in a result; it raises nothing of its own."""
+    async def send(self, text: str, in_reply_to: str | None) -> SendResult:
+        """One attempt at a reply, or at a post of its own, which ends in a result; it raises
+        nothing of its own.
+        """
 
-    async def find_own(self, text: str, since: datetime) -> str | None:
-        """The id of the account's own post with this text that is not older than `since`. Raises
+    async def send_message(self, text: str, to: str) -> SendResult:
+        """One attempt at a direct message to an account, as `send`. Whatever may have arrived is
+        Unknown: no network tells a message from its double.
+        """
+
+    async def find_own(self, text: str, since: datetime) -> Found:
+        """The account's own post with this text that is not older than `since`. Raises
         LookupFailedError.
         """

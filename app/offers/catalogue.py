@@ -38,3 +38,15 @@ def named_by(tag_key: str, posted_at: datetime, catalogue: Catalogue) -> Terms |
         return max(over, key=lambda terms: terms.ends_at)
     coming = [t for t in named if t.starts_at > posted_at]
     return min(coming, key=lambda terms: terms.starts_at, default=None)
+
+
+def tags_between(catalogue: Catalogue, since: datetime, until: datetime) -> set[str]:
+    """As written, of the offers that run at any time in between. Who posts for one that is paused
+    is not looked for.
+    """
+    return {
+        terms.hashtag
+        for named in catalogue.by_tag.values()
+        for terms in named
+        if terms.state != "paused" and terms.starts_at < until and terms.ends_at > since
+    }

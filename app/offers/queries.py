@@ -175,6 +175,22 @@ async def give_back(session: AsyncSession, unspent_minor: Mapping[UUID, int]) ->
     )
 
 
+async def rename_posts(session: AsyncSession, new_ids: Mapping[UUID, str]) -> None:
+    """What the posts are called from now on that these coupons came from."""
+    await session.execute(
+        text("SELECT FROM coupons WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE"),
+        {"ids": list(new_ids)},
+    )
+    await session.execute(
+        text(
+            "UPDATE coupons c SET post_id = new.post_id "
+            "FROM unnest(CAST(:ids AS uuid[]), CAST(:post_ids AS text[])) AS new (id, post_id) "
+            "WHERE c.id = new.id"
+        ),
+        {"ids": list(new_ids), "post_ids": list(new_ids.values())},
+    )
+
+
 _OUT_OF_STEP = """
     (o.state = 'scheduled' AND o.starts_at <= :now)
     OR (o.state IN ('scheduled', 'live') AND o.ends_at <= :now)
@@ -219,6 +235,21 @@ async def find_by_ref(session: AsyncSession, *, partner_id: UUID, ref: str) -> O
     return (
         await session.scalars(select(Offer).where(Offer.partner_id == partner_id, Offer.ref == ref))
     ).one()
+
+
+async def find_by_tag(session: AsyncSession, *, tag_key: str, now: datetime) -> UUID | None:
+    query = (
+        select(Offer.id)
+        .where(
+            Offer.tag_key == tag_key,
+            Offer.state.in_(("scheduled", "live", "paused")),
+            Offer.ends_at > now,
+        )
+        .order_by(Offer.starts_at)
+        .limit(1)
+    )
+    found: UUID | None = await session.scalar(query)
+    return found
 
 
 async def get(session: AsyncSession, offer_id: UUID) -> Offer | None:

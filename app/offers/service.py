@@ -2,6 +2,7 @@
 coupons does: a pause that was answered is seen by every post decided after it.
 """
 
+import contextlib
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, cast
@@ -13,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import Conflict, Forbidden, Invalid, NotFound
 from app.kit.constraints import violated_constraint
+from app.kit.hashtags import tag_key
 from app.offers import queries
 from app.offers.models import Coupon, Offer, OfferCounter, OfferVersion
 from app.offers.rows import counter_columns, differences, offer_columns, version_columns
@@ -111,6 +113,19 @@ async def get(session: AsyncSession, *, offer_id: UUID) -> Shown:
         await queries.get_version(session, offer_id, offer.version),
         await queries.get_counter(session, offer_id),
     )
+
+
+async def find(session: AsyncSession, *, id_or_hashtag: str, now: datetime) -> UUID:
+    """The id of the offer, by its id or by the hashtag that means it now or next. Raises
+    NotFound.
+    """
+    with contextlib.suppress(ValueError):
+        return (await get(session, offer_id=UUID(id_or_hashtag)))[0].id
+    key = tag_key(id_or_hashtag.removeprefix("#"))
+    offer_id = await queries.find_by_tag(session, tag_key=key, now=now)
+    if offer_id is None:
+        raise NotFound(f"no offer has the id or, now or later, the hashtag {id_or_hashtag!r}")
+    return offer_id
 
 
 async def list_versions(session: AsyncSession, *, offer_id: UUID) -> Sequence[OfferVersion]:

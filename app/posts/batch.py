@@ -81,6 +81,9 @@ async def read_facts(
     posts = [naming.post for naming in namings]
     network = posts[0].network
     member_ids = {author.member_id for author in authors.values()}
+    stopped = await members.find_stopped(
+        session, network=network, account_ids={post.author_id for post in posts}
+    )
     held = await offers.coupons_of(session, member_ids=member_ids, offer_ids=counters)
     choosy = {
         (authors[post.author_id].member_id, terms.partner_id)
@@ -101,6 +104,7 @@ async def read_facts(
         written = await _read_written(session, posts, window=settings.author_posts_window)
     return Facts(
         authors=authors,
+        stopped=stopped,
         counters=counters,
         held=held,
         summaries=summaries,

@@ -44,6 +44,7 @@ class Facts(NamedTuple):
     """What the database knew about a batch, read after its offers were locked."""
 
     authors: dict[str, Author]
+    stopped: set[str]  # authors who have said "stop", linked or not
     counters: dict[UUID, Counter]
     held: set[tuple[UUID, UUID]]  # (member, offer) pairs that have a coupon
     summaries: dict[tuple[UUID, UUID], Summary]
@@ -61,6 +62,7 @@ class Case(NamedTuple):
     terms: Terms
     rank: int  # of the offer among those that the post, over all its edits, has named
     author: Author | None
+    has_stopped: bool
     counter: Counter
     holds_coupon: bool
     summary: Summary | None
@@ -151,12 +153,16 @@ def _budget_spent(case: Case) -> bool:
     )
 
 
+def _opted_out(case: Case) -> bool:
+    return case.has_stopped or (case.author is not None and case.author.opted_out)
+
+
 SUSPECTED_ABUSE = "suspected_abuse"
 # The order is the rule: the first that applies is the outcome, and none is `loaded`.
 RULES: tuple[tuple[str, Callable[[Case], bool]], ...] = (
     ("repost", lambda case: case.post.is_repost),
     (SUSPECTED_ABUSE, lambda case: bool(signals_of(case))),
-    ("opted_out", lambda case: case.author is not None and case.author.opted_out),
+    ("opted_out", _opted_out),
     ("too_many_offers", lambda case: case.rank >= case.limits.offers_per_post_max),
     ("not_started", lambda case: case.post.posted_at < case.terms.starts_at),
     ("ended", lambda case: case.post.posted_at >= case.terms.ends_at),
@@ -213,6 +219,7 @@ def _case(post: Post, terms: Terms, facts: Facts, limits: Limits) -> Case:
         terms=terms,
         rank=facts.offers_decided.get(post.root_id, 0),
         author=author,
+        has_stopped=post.author_id in facts.stopped,
         counter=facts.counters[terms.offer_id],
         holds_coupon=member_id is not None and (member_id, terms.offer_id) in facts.held,
         summary=None if member_id is None else facts.summaries.get((member_id, terms.partner_id)),

@@ -8,7 +8,7 @@ from app.errors import Invalid
 from app.kit.lines import Line, LineResult
 from app.partners.auth import Principal, require
 from app.posts.loader import PostLoader
-from app.posts.webhook import XPosts
+from app.posts.webhook import PATH, XPosts
 
 SIGNATURE_HEADER = "x-twitter-webhooks-signature"
 NDJSON = "application/x-ndjson"
@@ -64,7 +64,7 @@ def get_x_posts(request: Request) -> XPosts:
 XPostsDep = Annotated[XPosts, Depends(get_x_posts)]
 
 
-@router.get("/webhooks/x")
+@router.get(PATH)
 async def answer_challenge(
     x_posts: XPostsDep, crc_token: Annotated[str, Query(max_length=1_000)]
 ) -> dict[str, str]:
@@ -75,7 +75,7 @@ async def answer_challenge(
         raise Invalid(str(error), code="crc_token_refused") from error
 
 
-@router.post("/webhooks/x")
+@router.post(PATH)
 async def receive_event(request: Request, x_posts: XPostsDep) -> dict[str, str]:
     """One event of the X Activity API, answered 200 when it is durable."""
     return await x_posts.receive(await request.body(), request.headers.get(SIGNATURE_HEADER))

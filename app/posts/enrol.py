@@ -19,16 +19,20 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.config import Settings
 from app.errors import Unavailable
 from app.kit.db import DATABASE_ERRORS, Sessions, sqlstate
+from app.members import service as members
 from app.networks import queries as networks
 from app.networks.post import Post
 from app.offers import queries as offers
 from app.offers.catalogue import Catalogue, build
 from app.posts import batch, queries
 from app.posts.decisions import LOADED, Decision, Facts, decide
+from app.posts.events import heed_stop
 from app.posts.matching import Naming, first_come_first
 
 DUPLICATE = "duplicate"
 NO_OFFER = "no_offer"
+REMOVED = "removed"
+STOP = "stop"
 
 # The driver refuses some values itself, before the server sees them.
 _REFUSED_BY_DRIVER = (OverflowError, UnicodeError)
@@ -43,8 +47,9 @@ class CatalogueMovedError(Exception):
 
 
 class Enrolled(NamedTuple):
-    """What became of one post: an outcome for each offer it names, `duplicate`, `no_offer`, or, in
-    `rejected`, why the database would not take it.
+    """What became of one post: an outcome for each offer it names; or `duplicate`, `no_offer`,
+    `removed` (it is gone from the network already, so nothing is kept), `stop` (its author asks to
+    be left alone); or, in `rejected`, why the database would not take it.
     """
 
     outcomes: tuple[str, ...]
@@ -53,15 +58,21 @@ class Enrolled(NamedTuple):
 
 class Enroller:
     """Enrols batches; holds the offers in memory between them. `read_price_microusd` is what the
-    network charges for each post of a live source.
+    network charges for each post of a live source, under the name `read_kind`.
     """
 
     def __init__(
-        self, sessions: Sessions, settings: Settings, *, read_price_microusd: int = 0
+        self,
+        sessions: Sessions,
+        settings: Settings,
+        *,
+        read_price_microusd: int = 0,
+        read_kind: str = "post_read",
     ) -> None:
         self._sessions = sessions
         self._settings = settings
         self._read_price_microusd = read_price_microusd
+        self._read_kind = read_kind
         self._catalogue: Catalogue | None = None
         self._limits = batch.limits_of(settings)
 
@@ -109,32 +120,53 @@ class Enroller:
         if not posts:
             return []
         decisions: list[Decision] = []
-        seen: set[str] = set()
+        known = queries.Known(set(), set())
         async with self._sessions.begin() as session:
             namings, counters = await self._choose_and_lock(session, posts)
+            stops = _stops(posts, namings)
+            if stops:
+                await self._stop(session, stops, namings, now=now)
             if namings:
-                facts, seen = await self._read_facts(session, namings, counters, now=now)
-                namings = _first_deliveries(namings, seen)
+                facts, known = await self._read_facts(session, namings, counters, now=now)
+                namings = _first_deliveries(namings, known)
                 decisions = decide(namings, facts, limits=self._limits, now=now)
                 await self._write(session, namings, decisions, source=source, now=now)
             newest = max(post.posted_at for post in posts)
             await queries.move_cursor(session, source=source, posted_at=newest, now=now)
             # X's pricing: a post is charged for once a day, however often it is delivered
-            billed = len({post.id for post in posts} - seen)
+            billed = len({post.id for post in posts} - known.seen)
             if self._read_price_microusd and billed:
                 # last, for every lane writes this row and holds it until the commit
                 await networks.record_usage(
                     session,
                     network=posts[0].network,
-                    kind="post_read",
+                    kind=self._read_kind,
                     units=billed,
                     price_microusd=self._read_price_microusd,
                     now=now,
                 )
-        results = _results(posts, namings, decisions, seen)
+        results = _results(posts, namings, decisions, known, stops)
         for outcome, number in Counter(name for one in results for name in one.outcomes).items():
             _outcomes.labels(outcome).inc(number)
         return results
+
+    async def _stop(
+        self,
+        session: AsyncSession,
+        stops: Sequence[Post],
+        namings: Sequence[Naming],
+        *,
+        now: datetime,
+    ) -> None:
+        """Before the batch's other posts are looked at. All members of the batch are locked by one
+        statement, in the order of their ids.
+        """
+        network = stops[0].network
+        authors = {post.author_id for post in stops}
+        authors |= {naming.post.author_id for naming in namings}
+        await members.lock_members_of(session, network=network, account_ids=sorted(authors))
+        said_at = {post.author_id: post.posted_at for post in stops}
+        await heed_stop(session, network=network, said_at=said_at, told_by="post", now=now)
 
     async def _choose_and_lock(
         self, session: AsyncSession, posts: Sequence[Post]
@@ -167,11 +199,12 @@ class Enroller:
         counters: dict[UUID, offers.Counter],
         *,
         now: datetime,
-    ) -> tuple[Facts, set[str]]:
+    ) -> tuple[Facts, queries.Known]:
         network = namings[0].post.network
         posts = [naming.post for naming in namings]
         authors = await batch.lock_authors(session, posts)
-        seen = await queries.seen_posts(session, network=network, ids={post.id for post in posts})
+        ids = {post.id for post in posts} | {post.root_id for post in posts}
+        known = await queries.known_posts(session, network=network, ids=ids)
         decided = await queries.decided_offers(
             session, network=network, roots={post.root_id for post in posts}
         )
@@ -184,7 +217,7 @@ class Enroller:
             settings=self._settings,
             now=now,
         )
-        return facts, seen
+        return facts, known
 
     async def _write(
         self,
@@ -213,12 +246,28 @@ def _is_about_data(error: Exception) -> bool:
     return isinstance(error, (*_REFUSED_BY_DRIVER, asyncpg.DataError)) or state[:2] in ("22", "23")
 
 
-def _first_deliveries(namings: Sequence[Naming], seen: set[str]) -> list[Naming]:
+def _stops(posts: Sequence[Post], namings: Sequence[Naming]) -> list[Post]:
+    """In the order of their times. One that names an offer is for the offer: some tag may be such
+    a word.
+    """
+    stops = [post for post in posts if post.asks_to_stop]
+    if stops and namings:
+        named = {naming.post.id for naming in namings}
+        stops = [post for post in stops if post.id not in named]
+    return sorted(stops, key=lambda post: post.posted_at)
+
+
+def _first_deliveries(namings: Sequence[Naming], known: queries.Known) -> list[Naming]:
     first: dict[str, Naming] = {}
     for naming in namings:
-        if naming.post.id not in seen:
+        if naming.post.id not in known.seen and not _is_removed(naming.post, known):
             first.setdefault(naming.post.id, naming)
     return list(first.values())
+
+
+def _is_removed(post: Post, known: queries.Known) -> bool:
+    """With any version of a post all are gone."""
+    return post.id in known.removed or post.root_id in known.removed
 
 
 def _post_row(post: Post, *, source: str, now: datetime) -> queries.NewPost:
@@ -241,8 +290,11 @@ def _results(
     posts: Sequence[Post],
     namings: Sequence[Naming],
     decisions: Sequence[Decision],
-    seen: set[str],
+    known: queries.Known,
+    stops: Sequence[Post],
 ) -> list[Enrolled]:
+    seen = known.seen
+    stopped = {post.id for post in stops}
     outcomes: dict[str, list[str]] = {naming.post.id: [] for naming in namings}
     for decision in decisions:
         outcomes[decision.post.id].append(decision.outcome)
@@ -253,9 +305,13 @@ def _results(
             # an edit whose every offer was decided with an earlier version brings nothing new
             results.append(Enrolled(tuple(mine) or (DUPLICATE,)))
             seen.add(post.id)
+        elif post.id in stopped:
+            results.append(Enrolled((STOP,)))
+        elif _is_removed(post, known):
+            results.append(Enrolled((REMOVED,)))
         else:
             results.append(Enrolled((DUPLICATE if post.id in seen else NO_OFFER,)))
     return results
 
 
-__all__ = ["DUPLICATE", "LOADED", "NO_OFFER", "Enrolled", "Enroller"]
+__all__ = ["DUPLICATE", "LOADED", "NO_OFFER", "REMOVED", "STOP", "Enrolled", "Enroller"]

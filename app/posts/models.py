@@ -71,7 +71,9 @@ class PostDay(Base):
 
 
 class Cursor(Base):
-    """How far a source has been taken: closing a gap starts 15 minutes before it."""
+    """How far a source has been taken: the newest post of what came by itself; and, for what is
+    read again to close gaps (`catching_up.py`), the time up to which surely everything was read.
+    """
 
     __tablename__ = "cursors"
 
@@ -92,12 +94,17 @@ class RejectedPost(Base):
 
 
 class RemovedPost(Base):
-    """Deleted on the network, and here within the day: what identifies it goes. Kept for as long as
-    the post itself may still be on its way.
+    """Deleted on the network. What identifies it here is taken away soon after (`removal.py`); the
+    row stays for as long as the post itself may still be on its way.
     """
 
     __tablename__ = "removed_posts"
+    __table_args__ = (
+        Index("ix_removed_posts_due", "removed_at", postgresql_where=text("forgotten_at IS NULL")),
+        Index("ix_removed_posts_forgotten_at", "forgotten_at"),
+    )
 
     network: Mapped[str] = mapped_column(primary_key=True)
     post_id: Mapped[str] = mapped_column(primary_key=True)
     removed_at: Mapped[datetime]
+    forgotten_at: Mapped[datetime | None]

@@ -89,12 +89,26 @@ class Day(NamedTuple):
     reach: int
 
 
-async def seen_posts(session: AsyncSession, *, network: str, ids: Collection[str]) -> set[str]:
-    rows = await session.scalars(
-        text("SELECT post_id FROM posts WHERE network = :network AND post_id = ANY(:ids)"),
+class Known(NamedTuple):
+    seen: set[str]
+    removed: set[str]
+
+
+async def known_posts(session: AsyncSession, *, network: str, ids: Collection[str]) -> Known:
+    """Which of these are kept already, and which have been removed from the network."""
+    rows = await session.execute(
+        text(
+            "SELECT post_id, false AS is_removed FROM posts "
+            "WHERE network = :network AND post_id = ANY(:ids) UNION ALL "
+            "SELECT post_id, true FROM removed_posts "
+            "WHERE network = :network AND post_id = ANY(:ids)"
+        ),
         {"network": network, "ids": list(ids)},
     )
-    return set(rows)
+    known = Known(set(), set())
+    for post_id, is_removed in rows:
+        (known.removed if is_removed else known.seen).add(post_id)
+    return known
 
 
 async def decided_offers(
@@ -181,6 +195,13 @@ async def move_cursor(
         ),
         {"source": source, "at": posted_at, "now": now},
     )
+
+
+async def read_cursor(session: AsyncSession, *, source: str) -> datetime | None:
+    found: datetime | None = await session.scalar(
+        text("SELECT posted_at FROM cursors WHERE source = :source"), {"source": source}
+    )
+    return found
 
 
 async def reject(

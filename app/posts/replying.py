@@ -8,33 +8,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.config import Settings
 from app.kit.ids import new_id
-from app.offers.terms import Terms
 from app.posts.decisions import Decision
 from app.replies import service as replies
-from app.replies.queries import NewReply
-from app.replies.texts import Kind, OfferFacts, compose, kind_of, locale_for, reference
+from app.replies.queries import NewReply, priority_of
+from app.replies.texts import Kind, compose, facts_of, kind_of, locale_for, reference
 
 
 class _Answerable(NamedTuple):
     decision: Decision
     kind: Kind
-
-
-def facts_of(terms: Terms, *, valid_until: datetime | None) -> OfferFacts:
-    return OfferFacts(
-        title=terms.title,
-        partner=terms.partner,
-        currency=terms.currency,
-        fixed_minor=terms.fixed_minor,
-        basis_points=terms.basis_points,
-        max_minor=terms.max_minor,
-        min_spend_minor=terms.min_spend_minor,
-        channel=terms.channel,
-        time_zone=terms.time_zone,
-        starts_at=terms.starts_at,
-        ends_at=terms.ends_at,
-        valid_until=valid_until,
-    )
 
 
 async def queue_replies(
@@ -125,11 +107,12 @@ def _reply(decision: Decision, kind: Kind, *, settings: Settings, now: datetime)
         offer_id=terms.offer_id,
         recipient_id=post.author_id,
         kind=kind,
-        priority=0 if kind == "confirmation" else 1,
+        priority=priority_of(kind),
         locale=locale,
         text=compose(outcome, facts=facts, locale=locale, reference=reference(reply_id)),
         state="queued",
         not_before=now,
         created_at=now,
         updated_at=now,
+        is_summoned=post.mentions_programme,
     )

@@ -1,20 +1,22 @@
 from typing import Annotated
+from uuid import UUID
 
 from fastapi import APIRouter, Body
 
-from app.deps import NowDep, SessionDep
+from app.deps import NowDep, SessionDep, SettingsDep
 from app.kit.pagination import Page, PagingDep, make_page
 from app.partners.auth import OperatorDep
-from app.replies import service
+from app.replies import announcing, service
 from app.replies.domain import State
-from app.replies.schemas import ReplyOut, ScopeIn
+from app.replies.schemas import AnnouncementIn, AnnouncementOut, ReplyOut, ScopeIn
 
-router = APIRouter(prefix="/v1/replies", tags=["replies"])
+router = APIRouter(prefix="/v1", tags=["replies"])
 
 OptionalScope = Annotated[ScopeIn | None, Body()]
+OptionalWords = Annotated[AnnouncementIn | None, Body()]
 
 
-@router.get("")
+@router.get("/replies")
 async def list_replies(
     _who: OperatorDep, session: SessionDep, paging: PagingDep, state: State | None = None
 ) -> Page[ReplyOut]:
@@ -22,7 +24,7 @@ async def list_replies(
     return make_page(rows, paging, show=ReplyOut.of, row_id=lambda row: row.id)
 
 
-@router.post("/pause", status_code=204)
+@router.post("/replies/pause", status_code=204)
 async def pause(
     who: OperatorDep, session: SessionDep, now: NowDep, body: OptionalScope = None
 ) -> None:
@@ -31,7 +33,7 @@ async def pause(
     await service.pause(session, scope=scope, actor=who.actor, now=now)
 
 
-@router.post("/resume", status_code=204)
+@router.post("/replies/resume", status_code=204)
 async def resume(
     who: OperatorDep, session: SessionDep, now: NowDep, body: OptionalScope = None
 ) -> None:
@@ -40,3 +42,29 @@ async def resume(
     """
     scope = (body or ScopeIn()).scope
     await service.resume(session, scope=scope, actor=who.actor, now=now)
+
+
+@router.post("/offers/{offer_id}/announce", status_code=201)
+async def announce_offer(
+    offer_id: UUID,
+    who: OperatorDep,
+    session: SessionDep,
+    settings: SettingsDep,
+    now: NowDep,
+    body: OptionalWords = None,
+) -> AnnouncementOut:
+    """Queues one post about the offer on the programme's own profile. The same within a day needs
+    `again`; with `dry_run` nothing is queued.
+    """
+    wanted = body or AnnouncementIn()
+    made = await announcing.announce(
+        session,
+        offer_id=offer_id,
+        words=wanted.text,
+        again=wanted.again,
+        is_dry_run=wanted.dry_run,
+        actor=who.actor,
+        settings=settings,
+        now=now,
+    )
+    return AnnouncementOut.model_validate(made._asdict())

@@ -1,7 +1,7 @@
 """NOTIFY as a hint: it saves waiting for the next poll, and nothing is lost without it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,13 +15,20 @@ AGAIN_SECONDS = 5.0
 log = structlog.get_logger()
 
 
-async def listen(sessions: Sessions, *, channel: str, wake: asyncio.Event) -> None:
-    """Sets `wake` at every NOTIFY, until cancelled. Connects again when the connection is lost."""
+async def listen(sessions: Sessions, *, channel: str, wakes: Sequence[asyncio.Event]) -> None:
+    """Sets them all at every NOTIFY, until cancelled. Connects again when the connection is
+    lost.
+    """
+
+    def wake(*_: object) -> None:
+        for one in wakes:
+            one.set()
+
     while True:
         try:
             async with _own_connection(sessions) as connection:
-                await connection.add_listener(channel, lambda *_: wake.set())
-                wake.set()  # for what was said while nobody listened
+                await connection.add_listener(channel, wake)
+                wake()  # for what was said while nobody listened
                 await _until_lost(connection)
         except DATABASE_ERRORS as error:
             log.debug("not_listening", channel=channel, error=type(error).__name__)

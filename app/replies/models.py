@@ -41,6 +41,12 @@ class Reply(Base):
             "created_at",
             postgresql_where=sql(WAITING),
         ),
+        Index(
+            "ix_replies_sending",
+            "network",
+            "channel",
+            postgresql_where=sql("state = 'sending'"),
+        ),
         # a refusal is told once per account and offer
         Index(
             "uq_replies_refusal",
@@ -62,7 +68,9 @@ class Reply(Base):
     kind: Mapped[str]
     channel: Mapped[str] = mapped_column(server_default="post")  # its limits are its own
     priority: Mapped[int] = mapped_column(SmallInteger)
-    # confirmations 0, the rest 1; 10 more while a pause has parked it
+    # confirmations 0, invitations 2, the rest 1; 10 more while a pause has parked it
+    # the network's own word for a reply to somebody who has called us: it costs less
+    is_summoned: Mapped[bool] = mapped_column(server_default=sql("true"))
     locale: Mapped[str]
     text: Mapped[str]
     state: Mapped[str] = mapped_column(server_default="queued")
@@ -99,11 +107,13 @@ class Pause(Base):
 
 
 class SendWindow(Base):
-    """What the network still allows until `resets_at`, shared by every worker."""
+    """What the network still allows, shared by every worker: by its last word, or as counted here.
+    What is under way is not taken off yet.
+    """
 
     __tablename__ = "send_windows"
     __table_args__ = (
-        CheckConstraint("remaining >= 0", name="remaining"),
+        CheckConstraint("remaining >= 0 AND day_remaining >= 0", name="remaining"),
         CheckConstraint("channel IN ('post', 'dm')", name="channel"),
     )
 
@@ -111,5 +121,8 @@ class SendWindow(Base):
     channel: Mapped[str] = mapped_column(primary_key=True, server_default="post")
     remaining: Mapped[int] = mapped_column(Integer)
     resets_at: Mapped[datetime]
+    day_remaining: Mapped[int] = mapped_column(Integer)
+    day_resets_at: Mapped[datetime]
     stopped_reason: Mapped[str | None]  # out of credits: an operator resumes
+    held_reason: Mapped[str | None]  # a ceiling is reached: it ends by itself
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())

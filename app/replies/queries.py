@@ -1,4 +1,6 @@
-"""All SQL on the outbox. Locks are taken in one order: a network's send window, then replies."""
+"""All SQL on the outbox. Locks are taken in one order: a network's send windows, by channel, then
+replies.
+"""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -6,15 +8,19 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Integer, bindparam, func, select, text
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.arrays import as_arrays
 from app.kit.db import copy_rows
-from app.replies.domain import Change, Claimed, Window
-from app.replies.models import Pause, Reply, SendWindow
+from app.replies.budget import Channel
+from app.replies.domain import Change, Claimed
+from app.replies.models import Pause, Reply
 
 CHANNEL = "tagback_replies"
 ALL = "all"
+# After all others, so that they can be left where they are while there is no money for them.
+INVITATION = 2
 # Replies of a paused offer are set behind all others when they are met: however many there are,
 # nobody else's reply waits until they have been looked at again and again.
 PARKED = 10
@@ -25,9 +31,11 @@ _DUE = f"""
                 WHEN r.offer_id::text IN (SELECT scope FROM paused) THEN 'parked'
                 ELSE 'claimed' END AS fate
     FROM replies r
-    WHERE r.state IN ('queued', 'sending') AND r.network = :network AND r.channel = 'post'
-          AND r.priority < {PARKED}
-          AND r.not_before <= :now AND (r.state = 'queued' OR r.leased_until <= :now)
+    WHERE r.state IN ('queued', 'sending') AND r.network = :network
+          AND r.channel = :channel AND r.priority < :below
+          AND r.not_before <= :now
+          AND CASE WHEN CAST(:lapsed AS boolean) THEN r.state = 'sending' AND r.leased_until <= :now
+                   ELSE r.state = 'queued' END
           AND NOT EXISTS (SELECT FROM paused WHERE scope = '{ALL}')
     ORDER BY r.priority, r.created_at
     LIMIT :most
@@ -50,22 +58,22 @@ MOST = bindparam("most", type_=Integer(), literal_execute=True)
 TAKE = text(
     _DECIDED
     + """
-    RETURNING due.fate, r.id, r.network, r.post_id, r.text, r.created_at, r.attempts,
-              r.outcome_unknown, r.leased_until
+    RETURNING due.fate, r.id, r.network, r.channel, r.kind, r.is_summoned, r.post_id,
+              r.recipient_id, r.text, r.created_at, r.attempts, r.outcome_unknown, r.leased_until
     """
 ).bindparams(MOST)
 _SWEEP = text(_DECIDED + " AND due.fate <> 'claimed'").bindparams(MOST)
 
 
 class NewReply(NamedTuple):
-    """In the order of the columns that COPY writes. `priority`: 0 for confirmations, else 1."""
+    """In the order of the columns that COPY writes. `priority`: see `priority_of`."""
 
     id: UUID
     network: str
     root_id: str
-    post_id: str
+    post_id: str | None
     posted_at: datetime
-    offer_id: UUID
+    offer_id: UUID | None
     recipient_id: str
     kind: str
     priority: int
@@ -75,6 +83,18 @@ class NewReply(NamedTuple):
     not_before: datetime
     created_at: datetime
     updated_at: datetime
+    channel: Channel = "post"
+    is_summoned: bool = True
+
+
+def priority_of(kind: str) -> int:
+    match kind:
+        case "confirmation":
+            return 0
+        case "invitation":
+            return INVITATION
+        case _:
+            return 1
 
 
 class Taken(NamedTuple):
@@ -84,6 +104,44 @@ class Taken(NamedTuple):
 
 async def insert_replies(session: AsyncSession, rows: Sequence[NewReply]) -> None:
     await copy_rows(session, "replies", NewReply._fields, rows)
+
+
+async def insert_once(session: AsyncSession, row: NewReply) -> bool:
+    """False when there is one of its kind about the same."""
+    inserted = await session.scalar(
+        postgresql.insert(Reply)
+        .values(**row._asdict())
+        .on_conflict_do_nothing()
+        .returning(Reply.id)
+    )
+    return inserted is not None
+
+
+async def announcements_of(
+    session: AsyncSession, offer_id: UUID, *, network: str
+) -> Sequence[Reply]:
+    """The newest first."""
+    query = (
+        select(Reply)
+        .where(
+            Reply.network == network,
+            Reply.offer_id == offer_id,
+            Reply.kind == "announcement",
+            Reply.root_id.startswith(f"offer:{offer_id}:"),
+        )
+        .order_by(Reply.created_at.desc(), Reply.id.desc())
+    )
+    return (await session.scalars(query)).all()
+
+
+async def last_announcements(session: AsyncSession, *, most: int) -> Sequence[Reply]:
+    query = (
+        select(Reply)
+        .where(Reply.kind == "announcement")
+        .order_by(Reply.created_at.desc(), Reply.id.desc())
+        .limit(most)
+    )
+    return (await session.scalars(query)).all()
 
 
 async def notify(session: AsyncSession) -> None:
@@ -161,58 +219,28 @@ async def withdraw_invitations(
     )
 
 
-async def lock_window(session: AsyncSession, *, network: str, if_none: Window) -> Window:
-    """Held until the transaction ends: claims and records of one network go one after another."""
-    wanted = (
-        select(SendWindow.remaining, SendWindow.resets_at, SendWindow.stopped_reason)
-        .where(SendWindow.network == network)
-        .with_for_update()
-    )
-    row = (await session.execute(wanted)).first()
-    if row is None:
-        await session.execute(
-            text(
-                "INSERT INTO send_windows (network, remaining, resets_at) "
-                "VALUES (:network, :remaining, :resets_at) ON CONFLICT DO NOTHING"
-            ),
-            {
-                "network": network,
-                "remaining": if_none.remaining,
-                "resets_at": if_none.resets_at,
-            },
-        )
-        row = (await session.execute(wanted)).one()
-    return Window(*row)
+class UnderWay(NamedTuple):
+    """Claimed and not recorded. Of `lapsed` ones the lease is over, and what became of them is not
+    known: they are claimed again.
+    """
+
+    channel: Channel
+    kind: str
+    is_summoned: bool
+    number: int
+    lapsed: int
 
 
-async def write_window(
-    session: AsyncSession, *, network: str, window: Window, now: datetime
-) -> None:
-    await session.execute(
+async def under_way(session: AsyncSession, *, network: str, now: datetime) -> list[UnderWay]:
+    rows = await session.execute(
         text(
-            "UPDATE send_windows SET remaining = :remaining, resets_at = :resets_at, "
-            "stopped_reason = :stopped_reason, updated_at = :now WHERE network = :network"
+            "SELECT channel, kind, is_summoned, count(*), "
+            "count(*) FILTER (WHERE leased_until <= :now) FROM replies "
+            "WHERE state = 'sending' AND network = :network GROUP BY channel, kind, is_summoned"
         ),
-        {"network": network, "now": now, **window._asdict()},
+        {"network": network, "now": now},
     )
-
-
-async def lock_windows(session: AsyncSession) -> list[str]:
-    """No claim that saw a pause goes on after this. Returns why networks are stopped."""
-    reasons = await session.scalars(
-        select(SendWindow.stopped_reason).order_by(SendWindow.network).with_for_update()
-    )
-    return [reason for reason in reasons if reason is not None]
-
-
-async def restart(session: AsyncSession, *, now: datetime) -> None:
-    await session.execute(
-        text(
-            "UPDATE send_windows SET stopped_reason = NULL, updated_at = :now "
-            "WHERE stopped_reason IS NOT NULL"
-        ),
-        {"now": now},
-    )
+    return [UnderWay(*row) for row in rows]
 
 
 async def read_in_order(session: AsyncSession) -> None:
@@ -222,28 +250,31 @@ async def read_in_order(session: AsyncSession) -> None:
     await session.execute(text("SET LOCAL enable_sort = off"))
 
 
-async def take(
-    session: AsyncSession,
-    *,
-    network: str,
-    now: datetime,
-    oldest: datetime,
-    leased_until: datetime,
-    most: int,
-) -> Taken:
+class Due(NamedTuple):
+    """Which replies are looked at. `oldest`: those to older posts expire. `below`: of these
+    priorities alone. `lapsed`: those whose lease is over, else those that are queued.
+    """
+
+    network: str
+    channel: Channel
+    now: datetime
+    oldest: datetime
+    below: int = PARKED
+    lapsed: bool = False
+
+
+async def take(session: AsyncSession, due: Due, *, leased_until: datetime, most: int) -> Taken:
     """Confirmations first, then the oldest. What has waited too long expires."""
-    values = {"network": network, "now": now, "oldest": oldest, "leased_until": leased_until}
-    rows = (await session.execute(TAKE, {**values, "most": most})).all()
+    values = {**due._asdict(), "leased_until": leased_until, "most": most}
+    rows = (await session.execute(TAKE, values)).all()
     claimed = [Claimed(*row[1:]) for row in rows if row.fate == "claimed"]
     return Taken(claimed, len(rows) - len(claimed))
 
 
-async def sweep(
-    session: AsyncSession, *, network: str, now: datetime, oldest: datetime, most: int
-) -> None:
+async def sweep(session: AsyncSession, due: Due, *, most: int) -> None:
     """Expires and parks at the head of the queue, claiming nothing."""
-    values = {"network": network, "now": now, "oldest": oldest, "leased_until": now}
-    await session.execute(_SWEEP, {**values, "most": most})
+    values = {**due._asdict(), "leased_until": due.now, "most": most}
+    await session.execute(_SWEEP, values)
 
 
 async def write_changes(session: AsyncSession, changes: Sequence[Change], *, now: datetime) -> None:
@@ -254,14 +285,16 @@ async def write_changes(session: AsyncSession, changes: Sequence[Change], *, now
             UPDATE replies r
             SET state = c.state, leased_until = NULL, not_before = c.not_before,
                 attempts = c.attempts, outcome_unknown = c.outcome_unknown,
-                sent_post_id = c.sent_post_id, problem = c.problem, updated_at = :now
+                sent_post_id = c.sent_post_id, cost_microusd = c.cost_microusd,
+                problem = c.problem, updated_at = :now
             FROM unnest(
                 CAST(:id AS uuid[]), CAST(:leased_until AS timestamptz[]),
                 CAST(:state AS text[]), CAST(:not_before AS timestamptz[]),
                 CAST(:attempts AS int[]), CAST(:outcome_unknown AS boolean[]),
-                CAST(:sent_post_id AS text[]), CAST(:problem AS text[])
+                CAST(:sent_post_id AS text[]), CAST(:cost_microusd AS bigint[]),
+                CAST(:problem AS text[])
             ) AS c(id, leased_until, state, not_before, attempts, outcome_unknown, sent_post_id,
-                   problem)
+                   cost_microusd, problem)
             WHERE r.id = c.id
                   AND (r.state = 'sending' AND r.leased_until = c.leased_until
                        OR c.state = 'sent' AND r.state <> 'sent')
@@ -321,10 +354,6 @@ async def count_by_kind_and_state(session: AsyncSession) -> list[tuple[str, str,
 
 async def read_pauses(session: AsyncSession) -> Sequence[Pause]:
     return (await session.scalars(select(Pause).order_by(Pause.scope))).all()
-
-
-async def read_windows(session: AsyncSession) -> Sequence[SendWindow]:
-    return (await session.scalars(select(SendWindow).order_by(SendWindow.network))).all()
 
 
 async def page(

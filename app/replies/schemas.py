@@ -4,9 +4,10 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
+from app.kit.fields import Words
+from app.replies.budget import Channel
 from app.replies.domain import State
 from app.replies.models import Reply
-from app.replies.texts import Kind
 
 
 class ScopeIn(BaseModel):
@@ -21,13 +22,36 @@ class ScopeIn(BaseModel):
         return "all" if self.offer_id is None else self.offer_id
 
 
+class AnnouncementIn(BaseModel):
+    """Without a text, one is made from the offer's terms."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: Words | None = None
+    again: bool = False
+    dry_run: bool = False
+
+
+class AnnouncementOut(BaseModel):
+    """`reply_id` is null for a dry run."""
+
+    reply_id: UUID | None
+    text: str
+    warning: str | None
+
+
 class ReplyOut(BaseModel):
+    """`in_reply_to_id`: the post or the direct message that is answered; an announcement answers
+    none. A farewell is about no offer. `cost_microusd`: when it was sent.
+    """
+
     id: UUID
     network: str
-    in_reply_to_id: str
+    channel: Channel
+    in_reply_to_id: str | None
     posted_at: datetime
-    offer_id: UUID
-    kind: Kind
+    offer_id: UUID | None
+    kind: Literal["confirmation", "invitation", "refusal", "announcement", "farewell"]
     locale: str
     text: str
     state: State
@@ -35,6 +59,7 @@ class ReplyOut(BaseModel):
     outcome_unknown: bool
     not_before: datetime
     sent_post_id: str | None
+    cost_microusd: int | None
     problem: str | None
     created_at: datetime
     updated_at: datetime

@@ -14,17 +14,20 @@ from app.config import Settings
 from app.kit import clock
 from app.kit.db import DATABASE_ERRORS, Sessions
 from app.networks.sender import (
+    MESSAGES_IN_FLIGHT_MAX,
     AccessRefused,
     LookupFailedError,
     OutOfCredits,
     RateLimited,
+    Refused,
     Sender,
     SendResult,
     Sent,
     Temporary,
     Unknown,
 )
-from app.replies import service
+from app.replies import sending
+from app.replies.budget import Channel
 from app.replies.domain import Claimed
 from app.replies.hints import listen
 from app.replies.queries import CHANNEL
@@ -49,48 +52,88 @@ async def run(sessions: Sessions, sender: Sender, settings: Settings, stop: asyn
     back. Any number of workers may run. Cancelled, it leaves its leases to run out.
     """
     async with asyncio.TaskGroup() as group:
-        worker = _Worker(sessions, sender, settings, stop, group)
-        helpers = [
-            group.create_task(listen(sessions, channel=CHANNEL, wake=worker.wake)),
-            group.create_task(worker.wake_at_stop()),
-            group.create_task(worker.record_ended()),
+        database = _Database()
+        workers = [
+            _Worker(sessions, database, sender, settings, stop, group, channel)
+            for channel in sending.CHANNELS
         ]
-        while not stop.is_set():
-            await worker.claim_and_start()
-        await worker.end()
+        wakes = [worker.wake for worker in workers]
+        helpers = [
+            group.create_task(listen(sessions, channel=CHANNEL, wakes=wakes)),
+            group.create_task(_wake_at_stop(stop, wakes)),
+            *(group.create_task(worker.record_ended()) for worker in workers),
+        ]
+        await asyncio.wait([group.create_task(worker.run()) for worker in workers])
         for helper in helpers:
             helper.cancel()
 
 
+async def _wake_at_stop(stop: asyncio.Event, wakes: Sequence[asyncio.Event]) -> None:
+    await stop.wait()
+    for wake in wakes:
+        wake.set()
+
+
+class _Database:
+    """One for all workers here, so that its absence is told once."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+
+    def failed(self, error: Exception) -> float:
+        """How many seconds to wait before the next try."""
+        if not self._failures:
+            # Its own words alone: SQLAlchemy would add the statement and its values.
+            log.warning("database_away", error=str(getattr(error, "orig", error)))
+        seconds = min(0.25 * 2.0**self._failures, DATABASE_BACK_OFF_SECONDS_MAX)
+        self._failures = min(self._failures + 1, 16)
+        return seconds
+
+    def answered(self) -> None:
+        if self._failures:
+            log.info("database_back")
+        self._failures = 0
+
+
 class _Worker:
+    """Of one channel: neither waits for the other's limits."""
+
     def __init__(
         self,
         sessions: Sessions,
+        database: _Database,
         sender: Sender,
         settings: Settings,
         stop: asyncio.Event,
         group: asyncio.TaskGroup,
+        channel: Channel,
     ) -> None:
         self._sessions = sessions
+        self._database = database
         self._sender = sender
         self._settings = settings
         self._stop = stop
         self._group = group
+        self._channel = channel
+        self._at_once = (
+            MESSAGES_IN_FLIGHT_MAX if channel == "dm" else settings.replies_in_flight_max
+        )
         self.wake = asyncio.Event()
         # The window's row lets only one at a time anyway; this keeps what is counted here in step.
         self._window = asyncio.Lock()
-        self._slots = asyncio.Semaphore(settings.replies_in_flight_max)
+        self._slots = asyncio.Semaphore(self._at_once)
         self._sends: set[asyncio.Task[None]] = set()
         self._ended: asyncio.Queue[tuple[Claimed, SendResult | None]] = asyncio.Queue()
         self._unrecorded = 0  # claimed and not yet recorded
+        self._posts_read = 0  # our own, and not yet recorded
         self._more_may_wait = True
         self._is_refused = False  # for all alike, and not yet recorded
-        self._database_failures = 0
         self._network_failures = 0
 
-    async def wake_at_stop(self) -> None:
-        await self._stop.wait()
-        self.wake.set()
+    async def run(self) -> None:
+        while not self._stop.is_set():
+            await self.claim_and_start()
+        await self.end()
 
     async def claim_and_start(self) -> None:
         """One claim, then a wait for a reason to claim again."""
@@ -98,7 +141,7 @@ class _Worker:
         if self._is_network_away():
             await self._wait_for_network()
         room = self._room()
-        claim = await self._claim(room) if room else service.Claim([])
+        claim = await self._claim(room) if room else sending.Claim([])
         self._more_may_wait = len(claim.replies) == room
         for reply in claim.replies:
             task = self._group.create_task(self._send(reply))
@@ -112,29 +155,29 @@ class _Worker:
 
     def _room(self) -> int:
         """While more than can be sent at once is at hand, a claim is not worth its transaction."""
-        at_once = self._settings.replies_in_flight_max
-        if self._is_refused or self._unrecorded > at_once:
+        if self._is_refused or self._unrecorded > self._at_once:
             return 0
         if self._is_network_away():
             return 0 if self._unrecorded else 1
-        return 2 * at_once - self._unrecorded
+        return 2 * self._at_once - self._unrecorded
 
-    async def _claim(self, most: int) -> service.Claim:
+    async def _claim(self, most: int) -> sending.Claim:
         try:
             async with self._window:
                 async with self._sessions.begin() as session:
-                    claim = await service.claim(
+                    claim = await sending.claim(
                         session,
                         network=self._sender.network,
+                        channel=self._channel,
                         settings=self._settings,
                         now=clock.now(),
                         most=most,
                     )
                 self._unrecorded += len(claim.replies)
         except DATABASE_ERRORS as error:
-            await self._sleep_unless_stopped(self._database_failed(error))
-            return service.Claim([])
-        self._database_answered()
+            await self._sleep_unless_stopped(self._database.failed(error))
+            return sending.Claim([])
+        self._database.answered()
         return claim
 
     async def _send(self, reply: Claimed) -> None:
@@ -160,10 +203,13 @@ class _Worker:
     async def _deliver(self, reply: Claimed) -> SendResult:
         try:
             async with asyncio.timeout(self._lease_left(reply) * LEASE_USED_MAX):
+                if reply.channel == "dm":
+                    return await self._deliver_message(reply)
                 if reply.outcome_unknown:
                     found = await self._sender.find_own(reply.text, reply.created_at)
-                    if found is not None:
-                        return Sent(found)
+                    self._posts_read += found.reads
+                    if found.post_id is not None:
+                        return Sent(found.post_id)
                 return await self._sender.send(reply.text, reply.post_id)
         except LookupFailedError as error:
             return Unknown(str(error))
@@ -173,6 +219,12 @@ class _Worker:
             # A worker that a bug can end would end with every worker on the same reply.
             log.exception("send_failed", network=reply.network, reply=str(reply.id))
             return Unknown(f"failed here: {type(error).__name__}")
+
+    async def _deliver_message(self, reply: Claimed) -> SendResult:
+        """At most once: a second farewell would be what the first says will not come."""
+        if reply.outcome_unknown:
+            return Refused("may have arrived when it was sent before")
+        return await self._sender.send_message(reply.text, reply.recipient_id)
 
     def _note(self, result: SendResult) -> None:
         """What the others that are claimed must know before it is recorded."""
@@ -200,32 +252,33 @@ class _Worker:
                 self._is_refused = False
             for _ in batch:
                 self._ended.task_done()
-            if self._more_may_wait and self._unrecorded <= self._settings.replies_in_flight_max:
+            if self._more_may_wait and self._unrecorded <= self._at_once:
                 self.wake.set()
 
     async def _record(self, batch: Sequence[tuple[Claimed, SendResult | None]]) -> bool:
         results = [(reply, result) for reply, result in batch if result is not None]
         unsent = [reply for reply, result in batch if result is None]
-        network, settings, now = self._sender.network, self._settings, clock.now()
+        posts_read, now = self._posts_read, clock.now()
         try:
             async with self._window, self._sessions.begin() as session:
-                if unsent:
-                    await service.give_back(
-                        session, network=network, replies=unsent, settings=settings, now=now
-                    )
                 if results:
-                    await service.record(
+                    await sending.record(
                         session,
-                        network=network,
+                        network=self._sender.network,
+                        channel=self._channel,
                         results=results,
-                        settings=settings,
+                        settings=self._settings,
                         now=now,
-                        in_flight=self._unrecorded - len(batch),
+                        posts_read=posts_read,
                     )
+                if unsent:
+                    await sending.give_back(session, replies=unsent, now=now)
         except DATABASE_ERRORS as error:
-            await asyncio.sleep(self._database_failed(error))
+            await asyncio.sleep(self._database.failed(error))
             return False
-        self._database_answered()
+        if results:
+            self._posts_read -= posts_read
+        self._database.answered()
         return True
 
     async def end(self) -> None:
@@ -242,20 +295,6 @@ class _Worker:
             log.warning("replies_unrecorded", replies=self._unrecorded)
 
     # what cannot be reached, told once
-
-    def _database_failed(self, error: Exception) -> float:
-        """How many seconds to wait before the next try."""
-        if not self._database_failures:
-            # Its own words alone: SQLAlchemy would add the statement and its values.
-            log.warning("database_away", error=str(getattr(error, "orig", error)))
-        seconds = min(0.25 * 2.0**self._database_failures, DATABASE_BACK_OFF_SECONDS_MAX)
-        self._database_failures = min(self._database_failures + 1, 16)
-        return seconds
-
-    def _database_answered(self) -> None:
-        if self._database_failures:
-            log.info("database_back")
-        self._database_failures = 0
 
     def _is_network_away(self) -> bool:
         return self._network_failures >= FAILURES_SEEN

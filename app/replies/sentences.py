@@ -63,9 +63,14 @@ _ENGLISH = {
     ),
 }
 
-# A blank before a sign of punctuation must not break, as French has it.
+
+def _french(sentence: str) -> str:
+    """A blank before a sign of punctuation must not break."""
+    return re.sub(" (?=[!?:»])|(?<=«) ", "\u00a0", sentence)
+
+
 _FRENCH = {
-    outcome: re.sub(" (?=[!:»])|(?<=«) ", "\u00a0", sentence)
+    outcome: _french(sentence)
     for outcome, sentence in {
         "repost": (
             "Un repost ne charge pas d'offre. Écrivez votre propre post avec le hashtag de l'offre."
@@ -130,6 +135,31 @@ _FRENCH = {
             "{where}{minimum}."
         ),
     }.items()
+}
+
+ANNOUNCEMENTS: Mapping[str, str] = {
+    "en": (
+        "“{title}” at {partner}: {reward}. Post #{hashtag} and mention @{handle} by {last_day}, "
+        "then pay with your linked card, {where}{minimum}. One per person. Not linked yet? Our "
+        "profile shows how."
+    ),
+    "fr": _french(
+        "« {title} » chez {partner} : {reward}. Publiez #{hashtag} en mentionnant @{handle} "
+        "jusqu'au {last_day}, puis payez avec votre carte liée, {where}{minimum}. Une fois par "
+        "personne. Pas encore liée ? Notre profil dit comment."
+    ),
+}
+FAREWELLS: Mapping[str, str] = {
+    "en": (
+        "You are stopped: we load no offers for you any more, do not answer your posts, and write "
+        "to you no more. If you ever want to come back, sign in again and agree: our profile shows "
+        "where."
+    ),
+    "fr": _french(
+        "C'est arrêté : nous ne chargeons plus d'offres pour vous, nous ne répondons plus à vos "
+        "posts et nous ne vous écrirons plus. Pour revenir un jour, connectez-vous à nouveau et "
+        "donnez votre accord : notre profil dit où."
+    ),
 }
 
 SENTENCES: Mapping[str, Mapping[str, str]] = {"en": _ENGLISH, "fr": _FRENCH}

@@ -1,53 +1,27 @@
-"""The outbox. A reply is queued with the decision it tells, claimed under a lease, sent with no
-transaction open, and recorded.
+"""The outbox: what is queued with the decision that it tells, the red button, and what is there.
+How it is sent: `sending.py`.
 """
 
-import random
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 from uuid import UUID
 
-import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.config import Settings
+from app.kit.ids import new_id
 from app.kit.pagination import Paging
-from app.networks import queries as networks
-from app.networks.sender import Duplicate, SendResult, Sent
 from app.offers import service as offers
 from app.partners.service import audit
-from app.replies import queries
-from app.replies.domain import Claimed, Window, change, given_back, learnt, renewed
+from app.replies import queries, window_queries
 from app.replies.models import Reply
-from app.replies.queries import NewReply
-
-__all__ = [
-    "Claim",
-    "NewReply",
-    "Scope",
-    "claim",
-    "claim_invitations",
-    "give_back",
-    "list_replies",
-    "pause",
-    "queue",
-    "record",
-    "refusals_told",
-    "resume",
-    "summary",
-    "waiting_count",
-    "withdraw_invitations",
-]
-
-USAGE_KIND = "summoned_reply"
-SWEEPS_MAX = 2
-SWEEP_REPLIES_MAX = 5_000
+from app.replies.queries import NewReply, priority_of
+from app.replies.texts import farewell, locale_for
 
 Scope = Literal["all"] | UUID
 
-log = structlog.get_logger()
-
+ANNOUNCEMENTS_SHOWN = 5
 
 # queueing
 
@@ -104,120 +78,42 @@ async def refusals_told(
     )
 
 
-# sending
-
-
-class Claim(NamedTuple):
-    """`is_cut_short`: so much had to be put aside that the next claim should come at once."""
-
-    replies: list[Claimed]
-    is_cut_short: bool = False
-
-
-async def claim(
-    session: AsyncSession, *, network: str, settings: Settings, now: datetime, most: int
-) -> Claim:
-    """Up to `most` replies that may be sent now and are this caller's until their lease is over:
-    confirmations first, then the oldest, no more than the network's window allows. Replies to
-    posts that are too old expire on the way. The transaction must be committed before any is sent.
-    """
-    window = await _lock_window(session, network=network, settings=settings, now=now)
-    if window.stopped_reason is not None or not window.remaining:
-        return Claim([])
-    await queries.read_in_order(session)
-    oldest = now - settings.reply_age_max
-    leased_until = now + timedelta(seconds=settings.reply_lease_seconds)
-    claimed: list[Claimed] = []
-    is_cut_short = False
-    for sweeps in range(1, SWEEPS_MAX + 1):
-        room = min(most, window.remaining) - len(claimed)
-        if room <= 0:
-            break
-        taken = await queries.take(
-            session, network=network, now=now, oldest=oldest, leased_until=leased_until, most=room
-        )
-        claimed += taken.claimed
-        if not taken.others:
-            break
-        await queries.sweep(
-            session, network=network, now=now, oldest=oldest, most=SWEEP_REPLIES_MAX
-        )
-        is_cut_short = sweeps == SWEEPS_MAX
-    if claimed:
-        window = window._replace(remaining=window.remaining - len(claimed))
-        await queries.write_window(session, network=network, window=window, now=now)
-    return Claim(claimed, is_cut_short)
-
-
-async def _lock_window(
-    session: AsyncSession, *, network: str, settings: Settings, now: datetime
-) -> Window:
-    limit, length = settings.x_replies_per_window, _window_length(settings)
-    full = Window(limit, now + length)
-    window = await queries.lock_window(session, network=network, if_none=full)
-    return renewed(window, now=now, limit=limit, length=length)
-
-
-def _window_length(settings: Settings) -> timedelta:
-    return timedelta(seconds=settings.x_replies_window_seconds)
-
-
-async def record(
+async def queue_farewell(
     session: AsyncSession,
     *,
     network: str,
-    results: Sequence[tuple[Claimed, SendResult]],
-    settings: Settings,
+    account_id: str,
+    message_id: str,
+    locale: str | None,
     now: datetime,
-    in_flight: int = 0,
-) -> None:
-    """How sends have ended, and what that tells about the network's window. `in_flight`: how many
-    more the caller has under way.
-    """
-    length = _window_length(settings)
-    before = await _lock_window(session, network=network, settings=settings, now=now)
-    ends = [result for _, result in results]
-    after = learnt(before, ends, now=now, length=length, in_flight=in_flight)
-    if after != before:
-        await queries.write_window(session, network=network, window=after, now=now)
-    changes = [
-        change(reply, result, now=now, window=length, chance=random.random())  # noqa: S311 - no secret
-        for reply, result in results
-    ]
-    await queries.write_changes(session, changes, now=now)
-    sent = sum(isinstance(result, Sent | Duplicate) for _, result in results)
-    if sent:
-        await networks.record_usage(
-            session,
-            network=network,
-            kind=USAGE_KIND,
-            units=sent,
-            price_microusd=settings.x_price_summoned_reply_microusd,
-            now=now,
-        )
-    if before.stopped_reason is None and after.stopped_reason is not None:
-        log.error("replies_stopped", network=network, reason=after.stopped_reason)
-
-
-async def give_back(
-    session: AsyncSession,
-    *,
-    network: str,
-    replies: Sequence[Claimed],
     settings: Settings,
-    now: datetime,
-) -> None:
-    """Claimed and not sent: others may send them. A window of which nothing remains may have been
-    closed by the network, and stays so.
+) -> bool:
+    """The one direct message that we ever write: an answer to somebody who has told us to stop in
+    a message of his own. One a day to an account; False when there is one.
     """
-    window = await _lock_window(session, network=network, settings=settings, now=now)
-    if window.remaining:
-        remaining = min(window.remaining + len(replies), settings.x_replies_per_window)
-        window = window._replace(remaining=remaining)
-        await queries.write_window(session, network=network, window=window, now=now)
-    changes = [given_back(reply, not_before=now) for reply in replies]
-    await queries.write_changes(session, changes, now=now)
+    spoken = locale_for(locale, default=settings.default_locale)
+    row = NewReply(
+        id=new_id(),
+        network=network,
+        root_id=f"{account_id}:{now.date()}",
+        post_id=message_id,
+        posted_at=now,
+        offer_id=None,
+        recipient_id=account_id,
+        kind="farewell",
+        priority=priority_of("farewell"),
+        locale=spoken,
+        text=farewell(locale=spoken),
+        state="queued",
+        not_before=now,
+        created_at=now,
+        updated_at=now,
+        channel="dm",
+    )
+    if not await queries.insert_once(session, row):
+        return False
     await queries.notify(session)
+    return True
 
 
 # the red button
@@ -248,12 +144,12 @@ async def resume(session: AsyncSession, *, scope: Scope, actor: str, now: dateti
     if isinstance(scope, UUID):
         await offers.get(session, offer_id=scope)
     was_paused = await queries.delete_pause(session, scope=str(scope))
-    reasons = await queries.lock_windows(session)
+    reasons = await window_queries.lock_windows(session)
     if isinstance(scope, UUID):
         await queries.unpark(session, offer_id=scope, now=now)
         reasons = []
     else:
-        await queries.restart(session, now=now)
+        await window_queries.restart(session, now=now)
     await queries.notify(session)
     if was_paused or reasons:
         await audit(
@@ -276,24 +172,29 @@ async def waiting_count(session: AsyncSession) -> int:
 
 async def summary(session: AsyncSession) -> dict[str, Any]:
     """`replies`: counts by kind, then by state. `pauses`: scope to the time since when. `windows`:
-    by network, what may still be sent until when, and why nothing is.
+    by network and channel, what the network still allows until when, and why nothing is sent.
+    `announcements`: the last of them, newest first.
     """
     counts: dict[str, dict[str, int]] = {}
     for kind, state, count in await queries.count_by_kind_and_state(session):
         counts.setdefault(kind, {})[state] = count
     pauses = await queries.read_pauses(session)
-    windows = await queries.read_windows(session)
+    windows: dict[str, dict[str, Any]] = {}
+    for window in await window_queries.read_windows(session):
+        windows.setdefault(window.network, {})[window.channel] = {
+            "remaining": window.remaining,
+            "resets_at": window.resets_at,
+            "day_remaining": window.day_remaining,
+            "day_resets_at": window.day_resets_at,
+            "stopped_reason": window.stopped_reason,
+            "held_reason": window.held_reason,
+        }
+    announcements = await queries.last_announcements(session, most=ANNOUNCEMENTS_SHOWN)
     return {
         "replies": counts,
         "pauses": {pause.scope: pause.at for pause in pauses},
-        "windows": {
-            window.network: {
-                "remaining": window.remaining,
-                "resets_at": window.resets_at,
-                "stopped_reason": window.stopped_reason,
-            }
-            for window in windows
-        },
+        "windows": windows,
+        "announcements": announcements,
     }
 
 

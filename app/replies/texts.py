@@ -18,7 +18,8 @@ from babel.numbers import format_percent
 
 from app.kit.money import BASIS_POINTS, display
 from app.kit.weighted_length import WEIGHTED_LENGTH_MAX, weighted_length
-from app.replies.sentences import PHRASES, SENTENCES
+from app.offers.terms import Terms
+from app.replies.sentences import ANNOUNCEMENTS, FAREWELLS, PHRASES, SENTENCES
 
 Kind = Literal["confirmation", "invitation", "refusal"]
 Locale = Literal["en", "fr"]
@@ -43,6 +44,23 @@ class OfferFacts(NamedTuple):
     valid_until: datetime | None
 
 
+def facts_of(terms: Terms, *, valid_until: datetime | None) -> OfferFacts:
+    return OfferFacts(
+        title=terms.title,
+        partner=terms.partner,
+        currency=terms.currency,
+        fixed_minor=terms.fixed_minor,
+        basis_points=terms.basis_points,
+        max_minor=terms.max_minor,
+        min_spend_minor=terms.min_spend_minor,
+        channel=terms.channel,
+        time_zone=terms.time_zone,
+        starts_at=terms.starts_at,
+        ends_at=terms.ends_at,
+        valid_until=valid_until,
+    )
+
+
 _KINDS: Mapping[str, Kind | None] = {
     "repost": None,
     "suspected_abuse": None,
@@ -65,7 +83,7 @@ _KINDS: Mapping[str, Kind | None] = {
 REFERENCE_LENGTH = 8
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
-_ROOM = WEIGHTED_LENGTH_MAX - len(" ()") - REFERENCE_LENGTH
+ROOM = WEIGHTED_LENGTH_MAX - len(" ()") - REFERENCE_LENGTH  # beside the reference
 _TITLE_WEIGHT_MIN = 24
 _PARTNER_WEIGHT_MIN = 24
 _MOMENT = timedelta(microseconds=1)
@@ -108,7 +126,8 @@ def sentence(outcome: str, *, facts: OfferFacts, locale: str) -> str:
     """Whole, with the offer's names as they are. Raises KeyError for an unknown outcome or
     locale.
     """
-    return _render(outcome, facts, locale, title=facts.title, partner=facts.partner)
+    words = SENTENCES[locale][outcome]
+    return _render(words, facts, locale, title=facts.title, partner=facts.partner)
 
 
 def compose(outcome: str, *, facts: OfferFacts, locale: str, reference: str) -> str:
@@ -116,27 +135,45 @@ def compose(outcome: str, *, facts: OfferFacts, locale: str, reference: str) -> 
     X's 280. It links to nothing whatever the offer is called. Takes a microsecond for facts seen
     before, 0.1 ms or more for new ones.
     """
-    return f"{_fitted(outcome, facts, locale)} ({reference})"
+    return with_reference(_fitted(SENTENCES[locale][outcome], facts, locale), reference)
+
+
+def announcement(facts: OfferFacts, *, hashtag: str, handle: str, locale: str) -> str:
+    """What the programme's own profile says of an offer, within X's 280 with a reference."""
+    sentence = ANNOUNCEMENTS[locale].replace("{hashtag}", hashtag).replace("{handle}", handle)
+    return _fitted(sentence, facts, locale)
+
+
+def farewell(*, locale: str) -> str:
+    return FAREWELLS[locale]
+
+
+def with_reference(text: str, reference: str) -> str:
+    return f"{text} ({reference})"
+
+
+def without_reference(text: str) -> str:
+    return text[: -len(" ()") - REFERENCE_LENGTH]
 
 
 @lru_cache(maxsize=16_384)
-def _fitted(outcome: str, facts: OfferFacts, locale: str) -> str:
+def _fitted(sentence: str, facts: OfferFacts, locale: str) -> str:
     title, partner = _without_links(facts.title), _without_links(facts.partner)
-    text = _render(outcome, facts, locale, title=title, partner=partner)
+    text = _render(sentence, facts, locale, title=title, partner=partner)
     if excess := _excess(text):
         title = _cut(title, max(_TITLE_WEIGHT_MIN, weighted_length(title) - excess))
-        text = _render(outcome, facts, locale, title=title, partner=partner)
+        text = _render(sentence, facts, locale, title=title, partner=partner)
     if excess := _excess(text):
         partner = _cut(partner, max(_PARTNER_WEIGHT_MIN, weighted_length(partner) - excess))
-        text = _render(outcome, facts, locale, title=title, partner=partner)
-    return _cut(text, _ROOM)
+        text = _render(sentence, facts, locale, title=title, partner=partner)
+    return _cut(text, ROOM)
 
 
 def _excess(text: str) -> int:
-    return max(0, weighted_length(text) - _ROOM)
+    return max(0, weighted_length(text) - ROOM)
 
 
-def _render(outcome: str, facts: OfferFacts, locale: str, *, title: str, partner: str) -> str:
+def _render(sentence: str, facts: OfferFacts, locale: str, *, title: str, partner: str) -> str:
     phrases = PHRASES[locale]
     minimum = until = ""
     if facts.min_spend_minor:
@@ -145,7 +182,7 @@ def _render(outcome: str, facts: OfferFacts, locale: str, *, title: str, partner
     if facts.valid_until is not None:
         far = facts.valid_until - facts.starts_at > _YEAR_MATTERS_AFTER
         until = phrases["until"].format(day=_last_day(facts.valid_until, facts, locale, year=far))
-    return SENTENCES[locale][outcome].format(
+    return sentence.format(
         title=title,
         partner=partner,
         reward=_reward(facts, locale),
@@ -154,6 +191,7 @@ def _render(outcome: str, facts: OfferFacts, locale: str, *, title: str, partner
         until=until,
         starts=_moment(facts.starts_at, facts, locale),
         ended=_last_day(facts.ends_at, facts, locale),
+        last_day=_last_day(facts.ends_at, facts, locale),
     )
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import func, select, text
 from stdnum import luhn
 
 from app.kit.db import Sessions
-from app.members import service
+from app.members import cards, service
 from app.members.models import Account, Card, Consent, Member
 from app.members.schemas import MemberLine
 
@@ -153,7 +153,7 @@ class TestAMemberLine:
         member_id = (await save(sessions, line()))[0].member_id
         assert member_id is not None
         async with sessions.begin() as session:
-            await service.remove_card(session, member_id=member_id, card_ref="c-1")
+            await cards.remove_card(session, member_id=member_id, card_ref="c-1")
         assert (await save(sessions, line()))[0].outcome == "unchanged"
         async with sessions() as session:
             assert (await session.scalars(select(Card.state))).all() == ["removed"]

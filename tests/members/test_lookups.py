@@ -7,7 +7,7 @@ import pytest
 from app.errors import Conflict, Invalid, NotFound
 from app.kit.db import Sessions
 from app.kit.ids import new_id
-from app.members import service
+from app.members import cards, service
 from app.members.schemas import AccountIn, CardIn, MemberLine
 from app.partners import service as partners
 
@@ -62,7 +62,7 @@ class TestAuthors:
     async def test_without_an_active_card_are_told(self, sessions: Sessions) -> None:
         member_id = await enrol(sessions, "a")
         async with sessions.begin() as session:
-            await service.remove_card(session, member_id=member_id, card_ref="c-a")
+            await cards.remove_card(session, member_id=member_id, card_ref="c-a")
         assert not (await authors(sessions, "a-a"))["a-a"].has_active_card
 
     async def test_who_said_stop_are_told(self, sessions: Sessions) -> None:
@@ -89,12 +89,12 @@ class TestCardHolders:
     async def test_keep_a_replaced_card_and_lose_a_removed_one(self, sessions: Sessions) -> None:
         member_id = await enrol(sessions, "a")
         async with sessions.begin() as session:
-            await service.replace_card(
+            await cards.replace_card(
                 session, member_id=member_id, old_ref="c-a", card=CardIn(card_ref="c-2"), now=NOW
             )
         assert set(await holders(sessions, "c-a", "c-2")) == {"c-a", "c-2"}
         async with sessions.begin() as session:
-            await service.remove_card(session, member_id=member_id, card_ref="c-2")
+            await cards.remove_card(session, member_id=member_id, card_ref="c-2")
         assert set(await holders(sessions, "c-a", "c-2")) == {"c-a"}
 
 
@@ -103,7 +103,7 @@ class TestACard:
         self, sessions: Sessions, member_id: UUID, ref: str, replaces: str | None = None
     ) -> bool:
         async with sessions.begin() as session:
-            _, is_changed = await service.add_or_replace_card(
+            _, is_changed = await cards.add_or_replace_card(
                 session,
                 member_id=member_id,
                 card=CardIn(card_ref=ref),
@@ -133,7 +133,7 @@ class TestACard:
     async def test_that_was_removed_comes_back_when_added(self, sessions: Sessions) -> None:
         member_id = await enrol(sessions, "a")
         async with sessions.begin() as session:
-            await service.remove_card(session, member_id=member_id, card_ref="c-a")
+            await cards.remove_card(session, member_id=member_id, card_ref="c-a")
         assert await self.change(sessions, member_id, "c-a")
         assert (await authors(sessions, "a-a"))["a-a"].has_active_card
 
@@ -148,7 +148,7 @@ class TestACard:
             await self.change(sessions, other, "c-2", replaces="c-a")
         with pytest.raises(NotFound):
             async with sessions.begin() as session:
-                await service.remove_card(session, member_id=other, card_ref="c-a")
+                await cards.remove_card(session, member_id=other, card_ref="c-a")
 
     async def test_does_not_replace_itself(self, sessions: Sessions) -> None:
         member_id = await enrol(sessions, "a")
@@ -157,7 +157,7 @@ class TestACard:
 
     async def test_is_one_of_fifty_at_most(self, sessions: Sessions) -> None:
         member_id = await enrol(sessions, "a")
-        for number in range(service.CARDS_PER_MEMBER_MAX - 1):
+        for number in range(cards.CARDS_PER_MEMBER_MAX - 1):
             await self.change(sessions, member_id, f"more-{number}")
         with pytest.raises(Conflict):
             await self.change(sessions, member_id, "one-too-many")

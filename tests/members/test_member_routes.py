@@ -170,3 +170,11 @@ class TestAccounts:
             ("x", "101"),
             ("bluesky", "did:plc:abc"),
         ]
+
+    async def test_are_unlinked_once(
+        self, client: httpx.AsyncClient, issuer: dict[str, str], member_id: str
+    ) -> None:
+        url = f"/v1/members/{member_id}/accounts/x/101"
+        answers = [await client.delete(url, headers=issuer) for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [204, 404]
+        assert answers[1].json()["code"] == "account_not_found"

@@ -17,6 +17,7 @@ from app.kit.db import Sessions
 from app.ledger import adjustments
 from app.ledger import service as ledger
 from app.members import service as members
+from app.members.cards import add_card, remove_card
 from app.members.schemas import CardIn, MemberLine
 from app.networks.post import Post as NetworkPost
 from app.offers import service as offers
@@ -113,7 +114,7 @@ class Service:
                     assert saved.member_id is not None
                     self._members[member] = saved.member_id
                     for card in cards[1:]:
-                        await members.add_card(
+                        await add_card(
                             session,
                             member_id=saved.member_id,
                             card=CardIn(card_ref=card),
@@ -211,7 +212,7 @@ class Service:
     def remove_card(self, member: str, card: str) -> None:
         member_id = self._members[member]
         self._in_transaction(
-            lambda session: members.remove_card(session, member_id=member_id, card_ref=card)
+            lambda session: remove_card(session, member_id=member_id, card_ref=card)
         )
 
     def post(self, posts: list[Post], now: datetime) -> dict[str, tuple[str, ...]]:

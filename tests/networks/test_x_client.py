@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from app.config import Settings, SettingsError
-from app.networks.sender import LookupFailedError, NotAllowed, Sent, Temporary, Unknown
+from app.networks.sender import Found, LookupFailedError, NotAllowed, Sent, Temporary, Unknown
 from app.networks.x.client import XSender, open_sender
 from app.sandbox.main import SandboxServer, SandboxSettings
 from tests.stand_in import PROGRAMME, serving
@@ -93,7 +93,8 @@ class TestSend:
         assert there["text"] == "Done! Ça marche ☕ (7K3Q9ZXM)"
         assert result.limits is not None
         assert (result.limits.limit, result.limits.remaining) == (100, 99)
-        assert timedelta() < result.limits.resets_at - datetime.now(UTC) <= timedelta(minutes=15)
+        left = result.limits.resets_at - datetime.now(UTC)
+        assert timedelta() < left <= timedelta(minutes=15, seconds=2)
 
     async def test_an_unsummoned_reply_is_not_allowed(
         self, x: httpx.AsyncClient, sender: XSender
@@ -103,7 +104,9 @@ class TestSend:
 
     async def test_a_connection_that_is_refused_sent_nothing(self) -> None:
         async with open_sender(settings_for("http://127.0.0.1:9")) as sender:
-            assert await sender.send("Done!", "1") == Temporary("not reached: ConnectError")
+            assert await sender.send("Done!", "1") == Temporary(
+                "not reached: ConnectError", reached=False
+            )
 
     async def test_a_connection_that_closes_without_an_answer_may_have_sent_it(self) -> None:
         async def hang_up(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
@@ -161,8 +164,8 @@ class TestFindOwn:
         result = await sender.send(wanted, await post(x))
         assert isinstance(result, Sent)
         await sender.send("Bread & butter <3 (AAAAAAAA)", await post(x))
-        assert await sender.find_own(wanted, before) == result.post_id
-        assert await sender.find_own("Bread & butter <3 (BBBBBBBB)", before) is None
+        assert await sender.find_own(wanted, before) == Found(result.post_id, reads=2)
+        assert await sender.find_own("Bread & butter <3 (BBBBBBBB)", before) == Found(None, reads=2)
 
     async def test_turns_pages_back_to_the_time_asked_for(
         self, x: httpx.AsyncClient, sender: XSender
@@ -174,8 +177,8 @@ class TestFindOwn:
         await x.post(
             "/sandbox/posts", json={"author_id": PROGRAMME, "text": "an announcement of ours"}
         )
-        assert await sender.find_own("Done! (0)", before) == first.post_id
-        assert await sender.find_own("Done! (0)", before + timedelta(hours=1)) is None
+        assert await sender.find_own("Done! (0)", before) == Found(first.post_id, reads=101)
+        assert await sender.find_own("Done! (0)", before + timedelta(hours=1)) == Found(None, 0)
 
     async def test_says_when_it_could_not_find_out(self) -> None:
         async with open_sender(settings_for("http://127.0.0.1:9")) as sender:

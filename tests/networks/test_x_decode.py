@@ -20,8 +20,33 @@ from x_messages import (
     tagged,
 )
 
-from app.networks.post import NotAPost, Post
+from app.networks.post import (
+    AccessRevoked,
+    MalformedPost,
+    Message,
+    Messages,
+    NotAPost,
+    Post,
+    PostRemoved,
+    StreamEnded,
+)
 from app.networks.x.decode import KEEP_ALIVE, POST_EVENTS, TAGS_MAX, XDecoder
+from app.networks.x.notices import HEEDED
+
+
+def message(message_id: str, text: str) -> dict[str, object]:
+    created = {"sender_id": "111", "message_data": {"text": text}}
+    return {
+        "type": "message_create",
+        "id": message_id,
+        "created_timestamp": "1783430823813",
+        "message_create": created,
+    }
+
+
+def to_programme(text: str) -> dict[str, object]:
+    """As a stream tells it that was asked for entities."""
+    return {"text": text, "entities": {"mentions": [{"id": PROGRAMME_ID, "username": "MyBot"}]}}
 
 
 class TestSamples:
@@ -34,7 +59,13 @@ class TestSamples:
         posts = {name: post for name, post in read.items() if isinstance(post, Post)}
         assert posts.keys() == POST_EVENTS
         assert {name for name, post in posts.items() if post.is_repost} == {"post.repost.create"}
-        assert all(read[name] == NotAPost(name) for name in read.keys() - POST_EVENTS)
+        assert all(
+            read[name] == NotAPost(name) for name in read.keys() - POST_EVENTS - HEEDED.keys()
+        )
+        assert read["post.delete"] == PostRemoved("x", "2080761269309813134")
+        assert read["oauth.revoke"] == AccessRevoked(
+            "x", "1111111111111111111", datetime(2026, 7, 23, 21, 44, 5, tzinfo=UTC)
+        )
         assert len(read) > len(posts)
 
     def test_a_recorded_mention(self, shared: Path):
@@ -51,9 +82,12 @@ class TestSamples:
             lang="en",
         )
 
-    def test_a_recorded_direct_message_is_ignored(self, shared: Path):
+    def test_a_recorded_direct_message_comes_without_its_text(self, shared: Path):
         line = (shared / "x/samples/xaa_2026_dm.received.json").read_bytes()
-        assert DECODER.decode(line) == NotAPost("dm.received")
+        sent_at = datetime(2026, 7, 7, 13, 27, 3, 813_000, tzinfo=UTC)
+        message = Message("1900000000000000003", "111111111", sent_at, asks_to_stop=False)
+        assert DECODER.decode(line) == Messages("x", (message,))
+        assert "your alt" not in repr(DECODER.decode(line))
 
     def test_a_recorded_stream_line(self, shared: Path):
         line = (shared / "x/samples/stream_2022_with_author_expansion.json").read_bytes()
@@ -78,11 +112,89 @@ class TestSamples:
         assert post.tags == ("options", "stocks")
         assert post.posted_at.date() == date(2022, 11, 8)
 
-    def test_recorded_errors_of_a_stream_are_ignored(self, shared: Path):
+    def test_a_recorded_end_of_a_stream_and_a_recorded_error(self, shared: Path):
         errors = json.loads((shared / "x/samples/errors_observed.json").read_bytes())
         in_stream = errors["in_stream_operational_disconnect"]["body"]
-        assert ignored(in_stream) == "error:operational-disconnect"
+        assert DECODER.decode(line_of(in_stream)) == StreamEnded("OperationalDisconnect")
         assert ignored(errors["429_too_many_connections"]["body"]) == "error:ConnectionException"
+
+
+class TestOtherEvents:
+    def test_a_removed_post(self):
+        removed = event("post.delete", {"id": POST_ID, "author_id": "111"})
+        assert DECODER.decode(line_of(removed)) == PostRemoved("x", POST_ID)
+
+    def test_several_messages_each_with_whether_it_asks_to_stop(self):
+        payload = {
+            "direct_message_events": [
+                message("1", "Hello!"),
+                {**message("2", ""), "type": "typing"},
+                message("3", " STOP. "),
+            ]
+        }
+        found = DECODER.decode(line_of(event("dm.received", payload)))
+        assert isinstance(found, Messages)
+        assert [(one.id, one.asks_to_stop) for one in found.messages] == [("1", False), ("3", True)]
+
+    @pytest.mark.parametrize(
+        ("kind", "payload"),
+        [
+            ("post.delete", {}),
+            ("post.delete", {"id": "12x"}),
+            ("post.delete", {"id": 12}),
+            ("dm.received", {"direct_message_events": [{"type": "message_create"}]}),
+            ("dm.received", {"direct_message_events": [message("1", "a") | {"id": "\n"}]}),
+            ("dm.received", []),
+            ("oauth.revoke", {"user_id": "1", "date_time": "2026-07-23T21:44:05"}),
+            ("oauth.revoke", {"user_id": "1", "date_time": "yesterday"}),
+            ("oauth.revoke", None),
+        ],
+    )
+    def test_one_that_cannot_be_read_is_refused(self, kind: str, payload: object):
+        assert refused(line_of(event(kind, payload)))
+
+
+class TestAskingToStop:
+    def test_a_post_to_the_programme_that_says_stop(self):
+        assert decoded(streamed(**to_programme("@MyBot stop"))).asks_to_stop
+        assert decoded(streamed(text="@MyBot stop")).asks_to_stop
+
+    def test_not_one_that_says_more_or_is_to_somebody_else(self):
+        assert not decoded(streamed(**to_programme("@MyBot stop the count"))).asks_to_stop
+        assert not decoded(streamed(text="@Other stop")).asks_to_stop
+
+    def test_not_a_repost_of_it(self):
+        reposted = {"referenced_tweets": [{"type": "retweeted", "id": "5"}]}
+        line = streamed(**to_programme("@MyBot stop"), **reposted)
+        assert not decoded(line).asks_to_stop
+
+    def test_the_whole_text_of_a_long_post_is_looked_at(self):
+        note = {"note_tweet": {"text": "@MyBot stop " + "talking " * 50}}
+        assert not decoded(streamed(**to_programme("@MyBot stop"), **note)).asks_to_stop
+
+
+class TestAPage:
+    def test_its_posts_have_their_authors_and_a_bad_one_hides_no_other(self):
+        users = [{"id": str(n), "username": f"u{n}"} for n in (1, 2)]
+        page = {
+            "data": [
+                fields(id="11", author_id="1", text="#tea"),
+                {"id": "12"},
+                fields(id="13", author_id="2", text="#tea"),
+            ],
+            "includes": {"users": users},
+            "meta": {"next_token": "abc"},
+        }
+        posts, token = DECODER.decode_page(line_of(page))
+        assert [(post.id, post.author_handle) for post in posts] == [("11", "u1"), ("13", "u2")]
+        assert token == "abc"
+
+    def test_an_empty_one(self):
+        assert DECODER.decode_page(b'{"meta":{"result_count":0}}') == ([], None)
+
+    def test_what_is_no_page_is_refused(self):
+        with pytest.raises(MalformedPost):
+            DECODER.decode_page(b"<html>")
 
 
 class TestShapes:
@@ -104,7 +216,6 @@ class TestShapes:
         assert decoded(event(f"post.{way}create", fields())) == decoded(streamed())
 
     def test_other_activity_events_are_ignored_whatever_they_hold(self):
-        assert ignored(event("post.delete", {"id": POST_ID, "author_id": "111"})) == "post.delete"
         assert ignored(event("like.create", {"id": 5, "text": ["?"]})) == "like.create"
         assert ignored(event("news.new", [])) == "news.new"
 
@@ -120,11 +231,14 @@ class TestShapes:
     def test_a_blank_line_keeps_alive(self, line):
         assert DECODER.decode(line) == KEEP_ALIVE == NotAPost("keep-alive")
 
-    def test_an_error_in_the_stream_is_told_by_its_title_or_type(self):
-        assert ignored({"errors": [{"title": "a", "disconnect_type": "B"}]}) == "error:a"
-        assert ignored({"errors": [{"disconnect_type": "ForceDisconnect"}]}) == (
-            "error:ForceDisconnect"
-        )
+    def test_the_end_of_a_stream_is_told_with_its_reason(self):
+        ended = {"title": "operational-disconnect", "disconnect_type": "SlowReader"}
+        assert DECODER.decode(line_of({"errors": [ended]})) == StreamEnded("SlowReader")
+        del ended["disconnect_type"]
+        assert DECODER.decode(line_of({"errors": [ended]})) == StreamEnded("operational-disconnect")
+
+    def test_an_error_in_the_stream_is_told_by_its_title_or_code(self):
+        assert ignored({"errors": [{"title": "a"}]}) == "error:a"
         assert ignored({"errors": [{"code": 88, "message": "Rate limit"}]}) == "error:88"
         assert ignored({"errors": []}) == "error:unknown"
 

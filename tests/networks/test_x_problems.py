@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,15 @@ def window(remaining: int, *, prefix: str = "x-rate-limit", reset: int = RESET) 
     }
 
 
+NOW = RESETS_AT - timedelta(minutes=10)
+
+
 def read(status: int, body: object, headers: dict[str, str] | None = None) -> SendResult:
-    return read_answer(status, headers or {}, json.dumps(body).encode())
+    return read_answer(status, headers or {}, json.dumps(body).encode(), now=NOW)
+
+
+def read_raw(status: int, headers: dict[str, str], body: bytes) -> SendResult:
+    return read_answer(status, headers, body, now=NOW)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +100,7 @@ class TestRecordedAnswers:
         assert created
         for sample in created:
             headers = {name.lower(): values[0] for name, values in sample["headers"].items()}
-            result = read_answer(201, headers, sample["body"].encode())
+            result = read_raw(201, headers, sample["body"].encode())
             assert isinstance(result, Sent)
             assert result.post_id == json.loads(sample["body"])["data"]["id"]
             assert result.limits is not None
@@ -100,13 +108,13 @@ class TestRecordedAnswers:
 
     def test_the_shape_of_2026_is_read(self, shared: Path) -> None:
         body = (shared / "x/samples/create_post_2026_response.json").read_bytes()
-        assert read_answer(201, {}, body) == Sent("1900000000000000002")
+        assert read_raw(201, {}, body) == Sent("1900000000000000002")
 
 
 class TestSuccess:
     def test_without_an_id_the_outcome_is_unknown(self) -> None:
         for body in (b"", b"{}", b'{"data":{}}', b'{"data":{"id":5}}', b'{"data":[]}', b"\xff"):
-            assert isinstance(read_answer(201, {}, body), Unknown)
+            assert isinstance(read_raw(201, {}, body), Unknown)
 
 
 class TestProblemTypes:
@@ -114,6 +122,9 @@ class TestProblemTypes:
     def test_are_the_same_on_both_hosts(self, host: str) -> None:
         body = {"type": f"https://{host}/2/problems/usage-capped", "title": "?", "detail": "d"}
         assert read(429, body) == OutOfCredits("429: d")
+        body = {"type": f"https://{host}/2/problems/credits", "title": "?", "detail": "d"}
+        assert read(402, body) == OutOfCredits("402: d")
+        assert read(403, body) == OutOfCredits("403: d")
         body = {"type": f"https://{host}/2/problems/client-forbidden", "detail": "d"}
         assert read(403, body) == AccessRefused("403: d")
 
@@ -127,6 +138,13 @@ class TestProblemTypes:
         assert coded(64) == AccessRefused("403: m")
         assert coded(385) == NotAllowed("403: m")
         assert coded(144, 404) == Refused("404: m")
+
+
+class TestMessages:
+    def test_have_an_id_of_another_name(self) -> None:
+        body = b'{"data":{"dm_conversation_id":"1-2","dm_event_id":"5"}}'
+        assert read_answer(201, {}, body, now=NOW, id_name="dm_event_id") == Sent("5")
+        assert isinstance(read_answer(201, {}, body, now=NOW), Unknown)
 
 
 class TestTokens:
@@ -148,10 +166,39 @@ class TestRateLimits:
         assert isinstance(result, RateLimited)
         assert result.resets_at is None
 
-    def test_the_tightest_of_several_windows_holds(self) -> None:
-        headers = window(40) | window(3, prefix="x-app-limit-24hour", reset=RESET + 36_000)
+    def test_the_days_limits_are_told_apart_and_the_tighter_of_them_holds(self) -> None:
+        day = {"reset": RESET + 36_000}
+        headers = (
+            window(40)
+            | window(700, prefix="x-user-limit-24hour", **day)
+            | window(3, prefix="x-app-limit-24hour", **day)
+        )
         result = read(201, {"data": {"id": "1"}}, headers)
-        assert result.limits == Limits(100, 3, datetime.fromtimestamp(RESET + 36_000, UTC))
+        assert result.limits == Limits(100, 40, RESETS_AT)
+        assert result.day_limits == Limits(100, 3, RESETS_AT + timedelta(hours=10))
+
+    def test_what_is_used_up_last_is_waited_for(self) -> None:
+        day = window(0, prefix="x-app-limit-24hour", reset=RESET + 36_000)
+        for headers in (window(40) | day, window(0) | day):
+            result = read(429, {}, headers)
+            assert isinstance(result, RateLimited)
+            assert result.resets_at == RESETS_AT + timedelta(hours=10)
+
+    @pytest.mark.parametrize("ahead", [-40, 0, 40])
+    def test_ends_are_told_by_our_clock(self, ahead: int) -> None:
+        """X's own time comes with its answer."""
+        x_time = NOW - timedelta(seconds=ahead)
+        headers = window(40) | {"date": format_datetime(x_time, usegmt=True)}
+        limits = read(201, {"data": {"id": "1"}}, headers).limits
+        assert limits is not None
+        assert limits.resets_at == RESETS_AT + timedelta(seconds=ahead)
+
+    @pytest.mark.parametrize(
+        "date", ["yesterday", "Thu, 01 Jan 1970 00:00:00 GMT", "Sun, 25 Oct 2026 11:00:00 -0000"]
+    )
+    def test_a_date_that_makes_no_sense_is_as_none(self, date: str) -> None:
+        result = read(201, {"data": {"id": "1"}}, window(40) | {"date": date})
+        assert result.limits == Limits(100, 40, RESETS_AT)
 
     @pytest.mark.parametrize("bad", ["", "soon", "1e400", "9" * 30])
     def test_headers_that_make_no_sense_are_as_none(self, bad: str) -> None:
@@ -162,11 +209,11 @@ class TestRateLimits:
 class TestServersInTrouble:
     @pytest.mark.parametrize("status", [408, 500, 503])
     def test_what_says_that_it_failed_may_be_tried_again(self, status: int) -> None:
-        assert isinstance(read_answer(status, {}, b"<html>"), Temporary)
+        assert isinstance(read_raw(status, {}, b"<html>"), Temporary)
 
     @pytest.mark.parametrize("status", [502, 504])
     def test_a_gateway_does_not_know(self, status: int) -> None:
-        assert isinstance(read_answer(status, {}, b"<html>"), Unknown)
+        assert isinstance(read_raw(status, {}, b"<html>"), Unknown)
 
 
 class TestDetail:
@@ -177,4 +224,4 @@ class TestDetail:
 
     def test_bodies_of_any_shape_are_survived(self) -> None:
         for body in (b"", b"[]", b"null", b'"x"', b'{"errors":[1,{"code":"a"}],"type":7}', b"\xff"):
-            assert read_answer(400, {}, body) == Refused("400: no reason given")
+            assert read_raw(400, {}, body) == Refused("400: no reason given")

@@ -37,6 +37,7 @@ def facts(offers: list[Terms], **known: Any) -> Facts:
         "authors": {"ann": ANN},
         "counters": {offer.offer_id: Counter(None, 0, None, 0) for offer in offers},
         "held": set(),
+        "stopped": set(),
         "summaries": {},
         "recent_coupons": {},
         "written": {},
@@ -103,6 +104,11 @@ class TestEachOutcome:
         assert outcome(make_post("ann"), authors={"ann": ANN._replace(opted_out=True)}) == (
             "opted_out"
         )
+
+    def test_who_has_said_stop_is_opted_out_linked_or_not(self) -> None:
+        assert outcome(make_post("ann"), stopped={"ann"}) == "opted_out"
+        assert outcome(make_post("stranger"), stopped={"stranger"}) == "opted_out"
+        assert outcome(make_post("stranger"), stopped={"ann"}) == "not_linked"
 
     def test_the_third_offer_of_a_post_is_too_many(self) -> None:
         offers = [terms(tag, starts=-1, ends=1) for tag in ("a", "b", "c")]

@@ -270,6 +270,24 @@ class TestAMemberWhoSaysStop:
         assert enrolled.outcomes == ("opted_out",)
 
 
+class TestAStrangerWhoSaysStop:
+    async def test_is_not_invited_and_his_newer_consent_brings_him_back(
+        self, sessions: Sessions, enroller: Enroller
+    ) -> None:
+        await make_offer(sessions, "Tea")
+        async with sessions.begin() as session:
+            await members.stop_accounts(
+                session, network="x", account_ids=["77"], told_by="message", now=NOW
+            )
+        assert await outcomes(enroller, make_post("77", "tea")) == [("opted_out",)]
+        assert await rows(sessions, "SELECT 1 FROM replies") == []
+        for consented_at, outcome in ((NOW, "opted_out"), (NOW + timedelta(hours=1), "loaded")):
+            line = member_line("77").model_copy(update={"consented_at": consented_at})
+            async with sessions.begin() as session:
+                await members.save_members(session, rows=[line], now=NOW + timedelta(hours=1))
+            assert await outcomes(enroller, make_post("77", "tea")) == [(outcome,)]
+
+
 class TestAFileOfMembersThatPost:
     async def test_and_their_posts_at_once_do_not_wait_for_each_other_in_a_ring(
         self, sessions: Sessions, settings: Settings
@@ -342,8 +360,8 @@ class TestABatch:
     @pytest.mark.parametrize(
         ("limits", "statements_max"),
         [
-            ({}, 16),
-            ({"author_posts_max": 5, "accounts_per_member_max": 3}, 19),
+            ({}, 17),
+            ({"author_posts_max": 5, "accounts_per_member_max": 3}, 20),
         ],
     )
     async def test_takes_as_many_statements_for_a_thousand_posts_as_for_ten(

@@ -19,7 +19,7 @@ from app.insight import explain
 from app.insight.verify import verify
 from app.kit.db import Sessions
 from app.kit.lines import Line
-from app.members import loader, queries
+from app.members import cards, loader, queries
 from app.members import service as members
 from app.members.schemas import AccountIn
 from app.offers import service as offers
@@ -270,6 +270,19 @@ class TestTheRules:
             ("invitation", "expired")
         ]
 
+    async def test_an_account_that_said_stop_before_an_older_consent_links_it_loads_nothing(
+        self, sessions: Sessions, settings: Settings
+    ) -> None:
+        await make_offer(sessions, "Tea")
+        await enrol(sessions, settings, make_post("77", "tea"))
+        async with sessions.begin() as session:
+            await members.stop_accounts(
+                session, network="x", account_ids=["77"], told_by="post", now=NOW
+            )
+        await link(sessions, "77")
+        await look(sessions, settings)
+        assert set((await outcomes(sessions)).values()) == {"opted_out"}
+
     async def test_a_member_without_an_active_card_is_told_so(
         self, sessions: Sessions, settings: Settings
     ) -> None:
@@ -278,7 +291,7 @@ class TestTheRules:
         (account,) = await make_members(sessions, 1)
         member_id = await _member_of(sessions, account)
         async with sessions.begin() as session:
-            await members.remove_card(session, member_id=member_id, card_ref=f"c-{account}")
+            await cards.remove_card(session, member_id=member_id, card_ref=f"c-{account}")
             await _add_account(session, member_id, "77")
         await look(sessions, settings)
         assert set((await outcomes(sessions)).values()) == {"card_inactive"}

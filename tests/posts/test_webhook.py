@@ -4,17 +4,21 @@ import asyncio
 import base64
 import hashlib
 import hmac
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import msgspec
 import pytest
+from prometheus_client import REGISTRY
 from pydantic import SecretStr
 from sqlalchemy import text
 
 from app.config import Settings
 from app.kit.db import Sessions
+from app.main import create_app
 from tests.programme import make_members, make_offer
 
 SECRET = "consumer-secret"
@@ -33,11 +37,11 @@ def signed(body: bytes) -> dict[str, str]:
     return {HEADER: "sha256=" + base64.b64encode(digest).decode()}
 
 
-def event(author_id: str, tag: str, post_id: str) -> bytes:
-    now = datetime.now(UTC).isoformat()
+def event(author_id: str, tag: str, post_id: str, *, posted_at: datetime | None = None) -> bytes:
+    created_at = (posted_at or datetime.now(UTC)).isoformat()
     post = {
-        "id": post_id, "author_id": author_id, "created_at": now, "text": f"#{tag} @programme",
-        "edit_history_tweet_ids": [post_id],
+        "id": post_id, "author_id": author_id, "created_at": created_at,
+        "text": f"#{tag} @programme", "edit_history_tweet_ids": [post_id],
         "entities": {"hashtags": [{"start": 0, "end": 4, "tag": tag}],
                      "mentions": [{"start": 5, "end": 9, "id": ACCOUNT, "username": "programme"}]},
     }  # fmt: skip
@@ -52,6 +56,19 @@ async def push(client: httpx.AsyncClient, body: bytes) -> httpx.Response:
 async def count(sessions: Sessions, table: str) -> Any:
     async with sessions.begin() as session:
         return (await session.execute(text(f"SELECT count(*) FROM {table}"))).scalar_one()
+
+
+@contextmanager
+def counted(result: str, number: int) -> Iterator[None]:
+    """So many more events have this result."""
+
+    def found() -> float:
+        labels = {"result": result}
+        return REGISTRY.get_sample_value("tagback_webhook_events_total", labels) or 0.0
+
+    before = found()
+    yield
+    assert found() - before == number
 
 
 async def open_offer(sessions: Sessions) -> None:
@@ -98,6 +115,83 @@ class TestAnEvent:
             answer = await client.post("/webhooks/x", content=body, headers=headers)
             assert answer.status_code == 403
             assert answer.json()["code"] == "signature"
+
+    async def test_that_was_signed_as_a_challenge_is_none(self, client: httpx.AsyncClient) -> None:
+        body = b"0123456789abcdefGHIJ"
+        answer = await client.get("/webhooks/x", params={"crc_token": body.decode()})
+        headers = {HEADER: answer.json()["response_token"]}
+        assert headers == signed(body)
+        pushed = await client.post("/webhooks/x", content=body, headers=headers)
+        assert (pushed.status_code, pushed.json()["code"]) == (403, "signature")
+
+    async def test_that_x_would_no_longer_send_is_refused(
+        self, client: httpx.AsyncClient, sessions: Sessions
+    ) -> None:
+        await open_offer(sessions)
+        one, other = await make_members(sessions, 2)
+        now = datetime.now(UTC)
+        old = event(one, "tea", "1900000000000000001", posted_at=now - timedelta(hours=25))
+        replayed = event(other, "tea", "1900000000000000002", posted_at=now - timedelta(hours=24))
+        with counted("event_too_old", 1):
+            answer = await push(client, old)
+        assert (answer.status_code, answer.json()["code"]) == (403, "event_too_old")
+        assert (await push(client, replayed)).json() == {"status": "accepted"}
+        message = msgspec.json.encode(
+            {"data": {"event_type": "oauth.revoke",
+                      "payload": {"user_id": one, "date_time": "2026-01-01T00:00:00Z"}}}
+        )  # fmt: skip
+        assert (await push(client, message)).json()["code"] == "event_too_old"
+
+    async def test_that_is_too_large_is_refused_and_counted(
+        self, client: httpx.AsyncClient
+    ) -> None:
+        body = event("1", "tea", "1900000000000000001") + b" " * 1_048_576
+        with counted("body_too_large", 2):
+            answer = await push(client, body)
+            assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+
+            async def in_pieces() -> AsyncIterator[bytes]:
+                for start in range(0, len(body), 65_536):
+                    yield body[start : start + 65_536]
+
+            answer = await client.post("/webhooks/x", content=in_pieces(), headers=signed(body))
+            assert answer.status_code == 413
+
+    async def test_is_counted_by_what_became_of_it(
+        self, client: httpx.AsyncClient, sessions: Sessions
+    ) -> None:
+        await open_offer(sessions)
+        (author,) = await make_members(sessions, 1)
+        body = event(author, "tea", "1900000000000000001")
+        with counted("accepted", 1), counted("signature", 1), counted("rejected", 1):
+            await push(client, body)
+            await client.post("/webhooks/x", content=body, headers=signed(b"other"))
+            await push(client, b"not json")
+
+    async def test_of_a_flood_is_refused_until_there_is_room(
+        self, client: httpx.AsyncClient, sessions: Sessions, settings: Settings, stage: Any
+    ) -> None:
+        await open_offer(sessions)
+        few = {"batch_posts_max": 1, "webhook_wait_seconds": 20.0}
+        stage[0].app = create_app(settings.model_copy(update=few), sessions)
+        authors = await make_members(sessions, 12)
+        bodies = [
+            event(a, "tea", str(1_900_000_000_000_000_000 + i)) for i, a in enumerate(authors)
+        ]
+        async with sessions.begin() as session:
+            await session.execute(text("SELECT FROM offer_counters FOR UPDATE"))
+            pushes = [asyncio.create_task(push(client, body)) for body in bodies]
+            # one is being stored, four wait, the rest is refused
+            refused: set[asyncio.Task[httpx.Response]] = set()
+            async with asyncio.timeout(20):
+                while len(refused) < 7:
+                    waiting = set(pushes) - refused
+                    done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                    refused |= done
+            assert {one.result().status_code for one in refused} == {503}
+        answers = await asyncio.gather(*(set(pushes) - refused))
+        assert [answer.status_code for answer in answers] == [200] * 5
+        assert await count(sessions, "coupons") == 5
 
     async def test_that_is_no_post_is_acknowledged(self, client: httpx.AsyncClient) -> None:
         body = b'{"data":{"event_type":"like.create","payload":{"id":"1"}}}'

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from app.kit.db import Sessions
 from app.kit.ids import new_id
 from app.replies import service
-from app.replies.service import NewReply
+from app.replies.queries import NewReply, priority_of
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 OFFER = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
@@ -30,7 +30,7 @@ def reply(**more: Any) -> NewReply:
         "offer_id": OFFER,
         "recipient_id": str(reply_id.int % 10**17),
         "kind": kind,
-        "priority": 0 if kind == "confirmation" else 1,
+        "priority": priority_of(kind),
         "locale": "en",
         "text": f"Done! ({reply_id})",
         "state": "queued",

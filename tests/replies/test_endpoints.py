@@ -14,7 +14,7 @@ from app.config import Settings
 from app.kit import clock
 from app.kit.db import Sessions
 from app.kit.ids import new_id
-from app.replies import service
+from app.replies import sending
 
 Bearer = dict[str, str]
 MakeKey = Callable[..., Awaitable[str]]
@@ -27,7 +27,9 @@ async def operator(make_key: MakeKey) -> Bearer:
 
 async def can_claim(sessions: Sessions, settings: Settings) -> bool:
     async with sessions() as session:
-        claim = await service.claim(session, network="x", settings=settings, now=NOW, most=1)
+        claim = await sending.claim(
+            session, network="x", channel="post", settings=settings, now=NOW, most=1
+        )
     return bool(claim.replies)
 
 

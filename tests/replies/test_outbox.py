@@ -25,7 +25,8 @@ from app.networks.sender import (
     Temporary,
     Unknown,
 )
-from app.replies import queries, service
+from app.replies import queries, sending, service
+from app.replies.budget import Channel
 from app.replies.domain import Claimed
 from app.replies.hints import listen
 
@@ -43,17 +44,32 @@ class Outbox:
     def having(self, **changed: Any) -> "Outbox":
         return Outbox(self.sessions, self.settings.model_copy(update=changed))
 
-    async def claim(self, most: int = 100, *, now: Any = NOW) -> list[Claimed]:
+    async def claim(
+        self, most: int = 100, *, now: Any = NOW, channel: Channel = "post"
+    ) -> list[Claimed]:
         async with self.sessions.begin() as session:
-            claim = await service.claim(
-                session, network="x", settings=self.settings, now=now, most=most
+            claim = await sending.claim(
+                session,
+                network="x",
+                channel=channel,
+                settings=self.settings,
+                now=now,
+                most=most,
             )
             return claim.replies
 
-    async def record(self, *results: tuple[Claimed, SendResult], now: Any = NOW) -> None:
+    async def record(
+        self, *results: tuple[Claimed, SendResult], now: Any = NOW, posts_read: int = 0
+    ) -> None:
         async with self.sessions.begin() as session:
-            await service.record(
-                session, network="x", results=results, settings=self.settings, now=now
+            await sending.record(
+                session,
+                network="x",
+                channel=results[0][0].channel,
+                results=results,
+                settings=self.settings,
+                now=now,
+                posts_read=posts_read,
             )
 
     async def pause(self, scope: Any = "all") -> None:
@@ -66,7 +82,7 @@ class Outbox:
 
     async def window(self) -> dict[str, Any]:
         async with self.sessions() as session:
-            found: dict[str, Any] = (await service.summary(session))["windows"]["x"]
+            found: dict[str, Any] = (await service.summary(session))["windows"]["x"]["post"]
             return found
 
     async def usage(self) -> list[tuple[Any, ...]]:
@@ -129,7 +145,9 @@ class TestQueue:
 
     async def test_wakes_those_who_listen(self, outbox: Outbox) -> None:
         wake = asyncio.Event()
-        listening = asyncio.create_task(listen(outbox.sessions, channel=queries.CHANNEL, wake=wake))
+        listening = asyncio.create_task(
+            listen(outbox.sessions, channel=queries.CHANNEL, wakes=[wake])
+        )
         async with asyncio.timeout(5):
             await wake.wait()  # it listens
             wake.clear()
@@ -213,12 +231,32 @@ class TestClaim:
     async def test_counts_the_window_down_and_stops_at_its_end(self, outbox: Outbox) -> None:
         outbox = outbox.having(x_replies_per_window=5)
         await queue(outbox.sessions, *[reply() for _ in range(12)])
-        assert len(await outbox.claim(most=3)) == 3
-        assert len(await outbox.claim(most=3)) == 2
+        first, second = await outbox.claim(most=3), await outbox.claim(most=3)
+        assert (len(first), len(second)) == (3, 2)
         assert await outbox.claim(most=3) == []
+        await outbox.record(*((one, Sent("99")) for one in first + second))
         assert await outbox.claim(now=NOW + 15 * MINUTE) == []
         later = NOW + 15 * MINUTE + timedelta(seconds=1)
         assert len(await outbox.claim(now=later)) == 5
+
+    async def test_heeds_the_limit_of_a_day(self, outbox: Outbox) -> None:
+        outbox = outbox.having(x_replies_per_day=4)
+        await queue(outbox.sessions, *[reply() for _ in range(12)])
+        claimed = await outbox.claim()
+        await outbox.record(*((one, Sent("99")) for one in claimed))
+        assert len(claimed) == 4
+        assert await outbox.claim(now=NOW + 23 * 60 * MINUTE) == []
+
+    async def test_what_a_dead_worker_left_may_have_been_sent_and_keeps_its_place(
+        self, outbox: Outbox
+    ) -> None:
+        outbox = outbox.having(x_replies_per_window=5)
+        await queue(outbox.sessions, *[reply() for _ in range(12)])
+        lost = await outbox.claim(most=4)
+        later = lost[0].leased_until
+        again = await outbox.claim(now=later)
+        assert {one.id for one in lost} < {one.id for one in again}
+        assert len(again) == 5
 
     async def test_takes_a_reply_again_when_its_lease_is_over(self, outbox: Outbox) -> None:
         await queue(outbox.sessions, reply())
@@ -288,6 +326,9 @@ class TestTheClaimsPlan:
                 text("EXPLAIN " + queries.TAKE.text).bindparams(queries.MOST),
                 {
                     "network": "x",
+                    "channel": "post",
+                    "below": queries.PARKED,
+                    "lapsed": False,
                     "now": NOW,
                     "oldest": NOW - DAY,
                     "leased_until": NOW + MINUTE,
@@ -380,9 +421,7 @@ class TestRecord:
 class TestGiveBack:
     async def give_back(self, outbox: Outbox, *replies: Claimed) -> None:
         async with outbox.sessions.begin() as session:
-            await service.give_back(
-                session, network="x", replies=replies, settings=outbox.settings, now=NOW
-            )
+            await sending.give_back(session, replies=replies, now=NOW)
 
     async def test_undoes_the_claim(self, outbox: Outbox) -> None:
         outbox = outbox.having(x_replies_per_window=2)
@@ -477,4 +516,4 @@ class TestSummary:
             "invitation": {"queued": 1},
         }
         assert found["pauses"] == {"all": NOW}
-        assert found["windows"]["x"]["remaining"] == 99
+        assert found["windows"]["x"]["post"]["remaining"] == 99

@@ -13,11 +13,11 @@ from structlog.testing import capture_logs
 from app.config import Settings
 from app.kit import clock
 from app.kit.db import DATABASE_ERRORS, Sessions
-from app.networks.sender import RateLimited, Sender, SendResult, Sent, Unknown
+from app.networks.sender import Found, RateLimited, Sender, SendResult, Sent, Unknown
 from app.networks.x.client import open_sender
 from app.replies import sender as worker
-from app.replies import service
-from app.replies.service import NewReply
+from app.replies import sending, service
+from app.replies.queries import NewReply
 from tests.stand_in import StandIn, StartX
 
 SECONDS_MAX = 20.0
@@ -33,12 +33,17 @@ class Watched:
         self.results: list[SendResult] = []
         self.lookups = 0
 
-    async def send(self, text: str, in_reply_to: str) -> SendResult:
+    async def send(self, text: str, in_reply_to: str | None) -> SendResult:
         result = await self.sender.send(text, in_reply_to)
         self.results.append(result)
         return result
 
-    async def find_own(self, text: str, since: datetime) -> str | None:
+    async def send_message(self, text: str, to: str) -> SendResult:
+        result = await self.sender.send_message(text, to)
+        self.results.append(result)
+        return result
+
+    async def find_own(self, text: str, since: datetime) -> Found:
         self.lookups += 1
         return await self.sender.find_own(text, since)
 
@@ -51,7 +56,7 @@ class HeldBack(Watched):
         self.texts = set(texts)
         self.go_on = asyncio.Event()
 
-    async def send(self, text: str, in_reply_to: str) -> SendResult:
+    async def send(self, text: str, in_reply_to: str | None) -> SendResult:
         result = await super().send(text, in_reply_to)
         if text in self.texts:
             await self.go_on.wait()
@@ -61,9 +66,9 @@ class HeldBack(Watched):
 class Forgetful(Watched):
     """Finds nothing of its own."""
 
-    async def find_own(self, _text: str, _since: datetime) -> str | None:
+    async def find_own(self, _text: str, _since: datetime) -> Found:
         self.lookups += 1
-        return None
+        return Found(None, reads=0)
 
 
 @asynccontextmanager
@@ -196,7 +201,7 @@ class TestSending:
                     async def stopped() -> bool:
                         async with sessions() as session:
                             windows = (await service.summary(session))["windows"]
-                        return bool(windows and windows["x"]["stopped_reason"])
+                        return bool(windows and windows["x"]["post"]["stopped_reason"])
 
                     await until(stopped)
                     await until_states(sessions, queued, "queued")
@@ -315,8 +320,8 @@ class TestAWorkerThatIsKilled:
         (one,) = await replies_to_posts(x, 1)
         await queue(sessions, one)
         async with sessions.begin() as session:
-            claim = await service.claim(
-                session, network="x", settings=x.settings, now=clock.now(), most=1
+            claim = await sending.claim(
+                session, network="x", channel="post", settings=x.settings, now=clock.now(), most=1
             )
             assert len(claim.replies) == 1
         await end_leases(sessions)
@@ -334,8 +339,13 @@ class TestAWorkerThatIsKilled:
         await queue(sessions, one)
         async with open_sender(x.settings) as sender:
             async with sessions.begin() as session:
-                await service.claim(
-                    session, network="x", settings=x.settings, now=clock.now(), most=1
+                await sending.claim(
+                    session,
+                    network="x",
+                    channel="post",
+                    settings=x.settings,
+                    now=clock.now(),
+                    most=1,
                 )
             assert isinstance(await sender.send(one.text, one.post_id), Sent)
             await end_leases(sessions)
@@ -483,7 +493,7 @@ class TestWhatGoesAway:
         self, sessions: Sessions, start_x: StartX
     ) -> None:
         class Broken(Watched):
-            async def send(self, _text: str, _in_reply_to: str) -> SendResult:
+            async def send(self, _text: str, _in_reply_to: str | None) -> SendResult:
                 self.results.append(Unknown(""))
                 raise ZeroDivisionError
 

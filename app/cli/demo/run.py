@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from app.cli.demo.scenario import ACCOUNT_ID, HANDLE, PARTNERS, PAUSED, Row, Scenario, build
+from app.cli.roles import open_socket
 from app.config import Settings
 from app.database import open_sessions
 from app.errors import TagbackError
@@ -63,7 +64,7 @@ async def run(settings: Settings, *, once: bool, console: Console) -> dict[str, 
     await asyncio.to_thread(settings.data_dir.mkdir, parents=True, exist_ok=True)
     async with open_sessions(settings) as sessions:
         scenario = build(await _started_at(sessions, settings.data_dir / "demo.json"))
-        async with _running(settings, scenario) as programme:
+        async with _running(settings) as programme:
             await _make_keys(sessions, programme)
             with Progress(
                 TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(),
@@ -109,7 +110,7 @@ def _write_marker(marker: Path, started_at: datetime) -> datetime:
 
 
 @asynccontextmanager
-async def _running(settings: Settings, scenario: Scenario) -> AsyncIterator[Programme]:
+async def _running(settings: Settings) -> AsyncIterator[Programme]:
     app_token, user_token, secret = (secrets.token_urlsafe(24) for _ in range(3))
     x_environment = {
         "TAGBACK_X_ACCOUNT_ID": ACCOUNT_ID,
@@ -122,14 +123,17 @@ async def _running(settings: Settings, scenario: Scenario) -> AsyncIterator[Prog
     stand_in = ["sandbox", "--port", "0", "--profile", "enterprise",
                 "--data", str(settings.data_dir / "sandbox.ndjson")]  # fmt: skip
     async with _process(stand_in, x_environment) as (x_url, x_process):
-        await _add_rule(x_url, app_token, scenario)
+        await _drop_webhooks(x_url, app_token)
+        port = _free_port()
         service_environment = {
             **x_environment,
             "TAGBACK_X_BASE_URL": x_url,
+            "TAGBACK_X_HASHTAG_STREAM": "true",
+            "TAGBACK_PUBLIC_URL": f"http://127.0.0.1:{port}",
             "TAGBACK_X_REPLIES_PER_WINDOW": "1000000",
             "TAGBACK_AUTHOR_AGE_DAYS_MIN": str(_NEW_AUTHORS_DAYS),
         }
-        command = ["serve", "--port", "0"]
+        command = ["serve", "--port", str(port)]
         async with _process(command, service_environment) as (service_url, service):
             programme = Programme(service_url, x_url, {"Authorization": f"Bearer {app_token}"})
             programme.processes += [asyncio.create_task(one.wait()) for one in (x_process, service)]
@@ -139,12 +143,19 @@ async def _running(settings: Settings, scenario: Scenario) -> AsyncIterator[Prog
                 await programme.close()
 
 
-async def _add_rule(x_url: str, app_token: str, scenario: Scenario) -> None:
-    """What the stream brings: X gives none to who has no rule."""
-    value = " OR ".join(f"#{offer['hashtag']}" for offer in scenario.offers)
+def _free_port() -> int:
+    """The listener tells X where the API is, so the port must be known beforehand."""
+    with open_socket("127.0.0.1", 0) as listening:
+        port: int = listening.getsockname()[1]
+    return port
+
+
+async def _drop_webhooks(x_url: str, app_token: str) -> None:
+    """Those of an earlier run, whose port was another."""
     headers = {"Authorization": f"Bearer {app_token}"}
     async with httpx.AsyncClient(base_url=x_url, headers=headers, timeout=60) as x:
-        await _call(x, "/2/tweets/search/stream/rules", {"add": [{"value": value}]})
+        for webhook in (await _get(x, "/2/webhooks")).get("data", []):
+            (await x.delete(f"/2/webhooks/{webhook['id']}")).raise_for_status()
 
 
 @asynccontextmanager
@@ -201,26 +212,6 @@ async def _set_up(programme: Programme, scenario: Scenario, progress: Progress) 
             await _call(operator, f"/v1/offers/{made['id']}/pause")
     task = progress.add_task("members linked", total=len(scenario.members))
     await _call_all(issuer, "/v1/members", scenario.members, progress, task)
-    await _connect_x(programme, scenario)
-
-
-async def _connect_x(programme: Programme, scenario: Scenario) -> None:
-    """What an operator does once in X's console: a webhook, and a subscription to mentions."""
-    for webhook in (await _get(programme.x, "/2/webhooks")).get("data", []):
-        (await programme.x.delete(f"/2/webhooks/{webhook['id']}")).raise_for_status()
-    url = f"{programme.service_url}/webhooks/x"
-    made = await _call(programme.x, "/2/webhooks", {"url": url})
-    webhook_id = made.get("data", made)["id"]
-    await _call(
-        programme.x,
-        "/2/activity/subscriptions",
-        {
-            "event_type": "post.mention.create",
-            "filter": {"user_id": ACCOUNT_ID},
-            "tag": "tagback",
-            "webhook_id": webhook_id,
-        },
-    )
     await _send_lines(programme.x, "/sandbox/people", scenario.people)
 
 
@@ -228,7 +219,7 @@ async def _post(
     programme: Programme, sessions: Sessions, scenario: Scenario, progress: Progress
 ) -> None:
     task = progress.add_task("posts", total=len(scenario.live) + len(scenario.archive))
-    await _listener_connected(programme)
+    await _listening(programme, scenario)
     for start in range(0, len(scenario.live), 100):
         wave = scenario.live[start : start + 100]
         await _send_lines(programme.x, "/sandbox/posts", wave)
@@ -238,9 +229,27 @@ async def _post(
     await _settled(programme, sessions)
 
 
-async def _listener_connected(programme: Programme) -> None:
+async def _listening(programme: Programme, scenario: Scenario) -> None:
+    """Mentions are pushed, and the stream has the rules of the offers that run."""
+    now = clock.now()
+    tags = {
+        f"#{offer['hashtag']}"
+        for offer in scenario.offers
+        if offer["offer_ref"] != PAUSED
+        and datetime.fromisoformat(offer["starts_at"]) < now
+        and datetime.fromisoformat(offer["ends_at"]) > now
+    }
     await _until(programme, lambda state: state["connections"]["filtered_stream"] > 0,
                  "the listener did not connect to the stream")  # fmt: skip
+    for _ in range(SETTLE_SECONDS_MAX * 10):
+        rules = (await _get(programme.x, "/2/tweets/search/stream/rules")).get("data", [])
+        found = (await _get(programme.x, "/2/activity/subscriptions"))["data"]
+        listened_for = {word.strip("()") for rule in rules for word in rule["value"].split()}
+        kinds = {one["event_type"] for one in found}
+        if tags <= listened_for and "post.mention.create" in kinds:
+            return
+        await asyncio.sleep(0.1)
+    raise DemoError("the listener did not set up what it listens to")
 
 
 async def _settled(programme: Programme, sessions: Sessions) -> None:

@@ -1,4 +1,4 @@
-"""X as the programme's account: posts replies and looks its own up."""
+"""X as the programme's account: posts, writes direct messages, and looks its own posts up."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,10 +8,25 @@ from typing import Any
 
 import httpx
 import msgspec
-from pydantic import SecretStr
 
 from app.config import Settings, SettingsError
-from app.networks.sender import LookupFailedError, SendResult, Temporary, Unknown
+from app.kit import clock
+from app.networks.accounts import (
+    AccountAuth,
+    AccountRefusedError,
+    AccountUnavailableError,
+    ProgrammeAccount,
+    given_account,
+)
+from app.networks.sender import (
+    MESSAGES_IN_FLIGHT_MAX,
+    AccessRefused,
+    Found,
+    LookupFailedError,
+    SendResult,
+    Temporary,
+    Unknown,
+)
 from app.networks.x.problems import read_answer
 
 NETWORK = "x"
@@ -48,48 +63,78 @@ _posts_decoder = msgspec.json.Decoder(_OwnPosts)
 
 
 class XSender:
-    """`client` brings the base URL and the token; see `open_sender`."""
+    """`client` brings the base URL and the account's token; see `open_sender`."""
 
     network = NETWORK
 
-    def __init__(self, client: httpx.AsyncClient, *, account_id: str) -> None:
+    def __init__(self, client: httpx.AsyncClient, account: ProgrammeAccount) -> None:
         self._client = client
-        self._account_id = account_id
+        self._account = account
 
-    async def send(self, text: str, in_reply_to: str) -> SendResult:
-        body = msgspec.json.encode({"text": text, "reply": {"in_reply_to_tweet_id": in_reply_to}})
+    async def send(self, text: str, in_reply_to: str | None) -> SendResult:
+        body: dict[str, Any] = {"text": text}
+        if in_reply_to is not None:
+            body["reply"] = {"in_reply_to_tweet_id": in_reply_to}
+        return await self._create("/2/tweets", body, id_name="id")
+
+    async def send_message(self, text: str, to: str) -> SendResult:
+        path = f"/2/dm_conversations/with/{to}/messages"
+        result = await self._create(path, {"text": text}, id_name="dm_event_id")
+        if isinstance(result, Temporary) and result.reached:
+            return Unknown(result.detail, limits=result.limits, day_limits=result.day_limits)
+        return result
+
+    async def _create(self, path: str, body: dict[str, Any], *, id_name: str) -> SendResult:
         try:
             answer = await self._client.post(
-                "/2/tweets", content=body, headers={"content-type": "application/json"}
+                path,
+                content=msgspec.json.encode(body),
+                headers={"content-type": "application/json"},
             )
+        except AccountRefusedError as error:
+            return AccessRefused(error.detail)
+        except AccountUnavailableError as error:
+            return Temporary(str(error), reached=False)
         except _NEVER_LEFT as error:
-            return Temporary(f"not reached: {type(error).__name__}")
+            return Temporary(f"not reached: {type(error).__name__}", reached=False)
         except httpx.RequestError as error:
             return Unknown(f"no answer: {type(error).__name__}")
-        return read_answer(answer.status_code, answer.headers, answer.content)
+        return read_answer(
+            answer.status_code,
+            answer.headers,
+            answer.content,
+            now=clock.now(),
+            id_name=id_name,
+        )
 
-    async def find_own(self, text: str, since: datetime) -> str | None:
-        """Looks at the newest 1,000 at most, from five minutes before `since`: each post that is
-        read is charged.
-        """
+    async def find_own(self, text: str, since: datetime) -> Found:
+        """Looks at the newest 1,000 at most, from five minutes before `since`."""
         query: dict[str, Any] = {"max_results": _PAGE_POSTS, "since_id": _id_at(since)}
+        reads = 0
         for _ in range(LOOKUP_PAGES_MAX):
             page = await self._own_posts(query)
+            reads += len(page.data)
             for post in page.data:
                 # X escapes, and puts the handle of the one who is answered in front.
                 if unescape(post.text).endswith(text):
-                    return post.id
+                    return Found(post.id, reads)
             if page.meta.next_token is None:
-                return None
+                break
             query["pagination_token"] = page.meta.next_token
-        return None
+        return Found(None, reads)
 
     async def _own_posts(self, query: dict[str, Any]) -> _OwnPosts:
         try:
-            answer = await self._client.get(f"/2/users/{self._account_id}/tweets", params=query)
+            account_id = await self._account.id()
+            answer = await self._client.get(f"/2/users/{account_id}/tweets", params=query)
             answer.raise_for_status()
             return _posts_decoder.decode(answer.content)
-        except (httpx.HTTPError, ValueError) as error:
+        except (
+            httpx.HTTPError,
+            ValueError,
+            AccountRefusedError,
+            AccountUnavailableError,
+        ) as error:
             raise LookupFailedError(f"own posts: {type(error).__name__}") from error
 
 
@@ -99,20 +144,22 @@ def _id_at(moment: datetime) -> str:
 
 
 @asynccontextmanager
-async def open_sender(settings: Settings) -> AsyncIterator[XSender]:
-    """A sender with connections of its own, kept alive between sends. Raises SettingsError that
-    names what it needs.
+async def open_sender(
+    settings: Settings, account: ProgrammeAccount | None = None
+) -> AsyncIterator[XSender]:
+    """A sender with connections of its own, kept alive between sends. It acts as `account`, else
+    as the one that settings give. Raises SettingsError that names what it needs.
     """
-    token, account_id = settings.x_user_token, settings.x_account_id
-    if token is None or account_id is None:
+    account = account or given_account(settings)
+    if account is None:
         raise SettingsError(
             "replies on X need TAGBACK_X_USER_TOKEN and TAGBACK_X_ACCOUNT_ID: the token and the "
             "id of the programme's account"
         )
-    connections = settings.replies_in_flight_max
+    connections = settings.replies_in_flight_max + MESSAGES_IN_FLIGHT_MAX
     async with httpx.AsyncClient(
         base_url=str(settings.x_base_url),
-        auth=_Bearer(token),
+        auth=AccountAuth(account),
         timeout=_TIMEOUT,
         limits=httpx.Limits(
             max_connections=connections,
@@ -120,15 +167,4 @@ async def open_sender(settings: Settings) -> AsyncIterator[XSender]:
             keepalive_expiry=_KEEP_ALIVE_SECONDS,
         ),
     ) as client:
-        yield XSender(client, account_id=account_id)
-
-
-class _Bearer(httpx.Auth):
-    """Holds the token so that printing the client or its headers does not show it."""
-
-    def __init__(self, token: SecretStr) -> None:
-        self._token = token
-
-    def auth_flow(self, request: httpx.Request) -> Any:  # noqa: ANN401 - httpx's generator
-        request.headers["authorization"] = f"Bearer {self._token.get_secret_value()}"
-        yield request
+        yield XSender(client, account)

@@ -10,23 +10,28 @@ from msgspec.json import Decoder
 
 from app.kit.hashtags import Hashtag as ExtractedHashtag
 from app.kit.hashtags import extract_hashtags, tag_key
-from app.networks.post import MalformedPost, NotAPost, Post
+from app.networks.post import Event, MalformedPost, NotAPost, Post, Received, StreamEnded
+from app.networks.stop import asks_to_stop
 from app.networks.x.archive import ArchivedTweet, in_terms_of_v2
+from app.networks.x.notices import HEEDED, NETWORK, read_notice
 from app.networks.x.shapes import (
+    Activity,
     Author,
+    Data,
     Entities,
-    Event,
     Hashtag,
     Includes,
     Line,
     Note,
+    Page,
     PostFields,
     Problem,
     Problems,
     Reference,
+    User,
+    unescaped,
 )
 
-NETWORK = "x"
 LINE_BYTES_MAX = 1_048_576
 TAGS_MAX = 64
 TAG_CHARS_MAX = 280
@@ -56,6 +61,7 @@ STREAM_NOTICES = frozenset(
     )
 )
 REPOSTS = frozenset(("reposted", "retweeted"))
+_DISCONNECT = "operational-disconnect"
 
 # From this id on (4 November 2010) an id tells its time: milliseconds after the epoch, above the
 # lowest 22 bits.
@@ -63,7 +69,9 @@ SNOWFLAKE_ID_MIN = 29_700_859_247
 SNOWFLAKE_EPOCH = datetime(2010, 11, 4, 1, 42, 54, 657_000, tzinfo=UTC)
 
 _line = Decoder(Line).decode
-_event = Decoder(Event).decode
+_activity = Decoder(Activity).decode
+_data = Decoder(Data).decode
+_page = Decoder(Page).decode
 _includes = Decoder(Includes | None).decode
 _by_field = Decoder(dict[str, Raw]).decode
 _problem = Decoder(Problem).decode
@@ -93,7 +101,7 @@ class XDecoder:
             re.IGNORECASE | re.ASCII,
         ).search
 
-    def decode(self, line: bytes) -> Post | NotAPost:
+    def decode(self, line: bytes) -> Received:
         """Raises `MalformedPost`, and nothing else, for what is neither a post nor another message
         that X is known to send.
         """
@@ -111,16 +119,29 @@ class XDecoder:
         if data.event_type is None:
             return self._post(data, received.includes)
         if data.event_type not in POST_EVENTS:
-            return NotAPost(data.event_type)
+            return _other_event(line, data.event_type)
         if data.payload is None:
             raise MalformedPost("data.payload is missing.")
-        if data.payload.id is None and not _read(_by_field, _read(_event, line).data.payload):
+        if data.payload.id is None and not _read(_by_field, _read(_activity, line).data.payload):
             return NotAPost(f"{data.event_type}:empty")
         return self._post(
             data.payload, data.includes, is_repost=data.event_type == "post.repost.create"
         )
 
-    def _without_data(self, line: bytes) -> Post | NotAPost:
+    def decode_page(self, body: bytes) -> tuple[list[Post], str | None]:
+        """The posts of an answer to a question, and the token of the page after it. A post in it
+        that cannot be read is left out. Raises `MalformedPost` for what is no page.
+        """
+        page = _read(_page, body)
+        authors = _authors(page.includes)
+        posts = []
+        for item in page.data:
+            with suppress(MalformedPost):
+                fields = _read(_data, item)
+                posts.append(self._post(fields, authors.get(fields.author_id or "", Author())))
+        return posts, page.meta.next_token
+
+    def _without_data(self, line: bytes) -> Post | StreamEnded | NotAPost:
         shape = _read(_by_field, line)
         if "errors" in shape:
             first = next(iter(_read(_problems, line).errors), Problem())
@@ -137,7 +158,8 @@ class XDecoder:
 
     def _post(self, fields: PostFields, author: Raw | Author, *, is_repost: bool = False) -> Post:
         """Every live line passes here and it costs as much as reading the JSON did: so a post
-        without tags, as most are, is spared what only tags need.
+        without tags, as most are, is spared what only tags need, and one that does not mention the
+        programme what only a word to it needs.
         """
         post_id, author_id, posted_at = fields.id, fields.author_id, fields.created_at
         if post_id is None or author_id is None:
@@ -163,6 +185,7 @@ class XDecoder:
         mentioned = False
         if entities is None or entities.mentions or note is not None:
             mentioned = self._is_mentioned(text, entities, note)
+        stops = mentioned and not is_repost and asks_to_stop(unescaped(text))
 
         can_have_tags = (
             "#" in text
@@ -172,9 +195,18 @@ class XDecoder:
         )
         tags = _tags(text, entities, note) if can_have_tags else ()
         if not tags:
-            return Post(
-                NETWORK, post_id, root_id, author_id, posted_at, tags, mentioned, is_repost, lang
+            post = (
+                NETWORK,
+                post_id,
+                root_id,
+                author_id,
+                posted_at,
+                tags,
+                mentioned,
+                is_repost,
+                lang,
             )
+            return Post(*post, asks_to_stop=True) if stops else Post(*post)
         if isinstance(author, Raw):
             author = _author(author, author_id)
         return Post(
@@ -191,12 +223,13 @@ class XDecoder:
             author_created_at=_joined(author.created_at),
             author_followers=author.followers,
             author_default_picture=author.default_picture,
+            asks_to_stop=stops,
         )
 
     def _is_mentioned(self, text: str, entities: Entities | None, note: Note | None) -> bool:
         in_note = None if note is None else note.entities
         if entities is None and in_note is None:
-            return bool(self._handles and self._mention_in(_unescaped(text)))
+            return bool(self._handles and self._mention_in(unescaped(text)))
         for found in (entities, in_note):
             for mention in (found and found.mentions) or ():
                 if mention.id in self._ids or (mention.username or "").lower() in self._handles:
@@ -204,9 +237,10 @@ class XDecoder:
         return False
 
 
-def _problem_message(problem: Problem) -> NotAPost:
-    kind = problem.title or problem.disconnect_type or problem.code or "unknown"
-    return NotAPost(f"error:{kind}")
+def _problem_message(problem: Problem) -> StreamEnded | NotAPost:
+    if problem.disconnect_type is not None or problem.title == _DISCONNECT:
+        return StreamEnded(problem.disconnect_type or _DISCONNECT)
+    return NotAPost(f"error:{problem.title or problem.code or 'unknown'}")
 
 
 def _is_repost(references: list[Reference]) -> bool:
@@ -223,7 +257,7 @@ def _tags(text: str, entities: Entities | None, note: Note | None) -> tuple[str,
     if hashtags is None and entities is not None and (note is None or note.text is None):
         hashtags = entities.hashtags
     if hashtags is None:
-        return _kept(extract_hashtags(_unescaped(text)))
+        return _kept(extract_hashtags(unescaped(text)))
     if len(hashtags) > 1:
         hashtags.sort(key=attrgetter("start"))
     return _kept(hashtags)
@@ -240,25 +274,30 @@ def _kept(hashtags: Iterable[Hashtag | ExtractedHashtag]) -> tuple[str, ...]:
     return tuple(by_key.values())
 
 
-def _unescaped(text: str) -> str:
-    """X escapes these three and no others. Without this, the `;` of `&amp;#x` would let a tag begin
-    where `&#x`, which the author wrote, holds none.
-    """
-    return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
-
-
 def _author(includes: Raw, author_id: str) -> Author:
-    included = _read(_includes, includes) if includes else None
-    for user in (included and included.users) or ():
+    for user in _users(includes):
         if user.id == author_id:
-            picture, metrics = user.profile_image_url, user.public_metrics
-            return Author(
-                handle=user.username,
-                created_at=user.created_at,
-                followers=None if metrics is None else metrics.followers_count,
-                default_picture=None if picture is None else "/default_profile_images/" in picture,
-            )
+            return _told_of(user)
     return Author()
+
+
+def _authors(includes: Raw) -> dict[str, Author]:
+    return {user.id: _told_of(user) for user in _users(includes)}
+
+
+def _users(includes: Raw) -> Iterable[User]:
+    included = _read(_includes, includes) if includes else None
+    return (included and included.users) or ()
+
+
+def _told_of(user: User) -> Author:
+    picture, metrics = user.profile_image_url, user.public_metrics
+    return Author(
+        handle=user.username,
+        created_at=user.created_at,
+        followers=None if metrics is None else metrics.followers_count,
+        default_picture=None if picture is None else "/default_profile_images/" in picture,
+    )
 
 
 def _handle(written: str | None) -> str | None:
@@ -287,17 +326,27 @@ def _in_utc(time: datetime) -> datetime:
     return time
 
 
-def _other_than_a_post(line: bytes, error: Exception) -> NotAPost:
+def _other_event(line: bytes, kind: str) -> Event | NotAPost:
+    if kind not in HEEDED:
+        return NotAPost(kind)
+    try:
+        return read_notice(kind, _activity(line).data.payload)
+    except (DecodeError, RecursionError) as error:
+        raise _refusal(error) from error
+
+
+def _other_than_a_post(line: bytes, error: Exception) -> Event | NotAPost:
     """A line that does not decode can be a keep-alive, or an event whose payload has other types
     under a post's names.
     """
     if not line.strip():
         return KEEP_ALIVE
+    kind = None
     if isinstance(error, ValidationError):
         with suppress(DecodeError, RecursionError):
-            kind = _event(line).data.event_type
-            if kind is not None and kind not in POST_EVENTS:
-                return NotAPost(kind)
+            kind = _activity(line).data.event_type
+    if kind is not None and kind not in POST_EVENTS:
+        return _other_event(line, kind)
     raise _refusal(error) from error
 
 

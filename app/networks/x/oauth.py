@@ -1,17 +1,25 @@
 """Signing in with X: OAuth 2.0, authorization code with PKCE (S256)."""
 
+import warnings
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from functools import lru_cache
+from ssl import SSLContext
 from typing import NamedTuple
 
 import httpx
 import msgspec
 from authlib.common.security import generate_token
+from authlib.deprecate import AuthlibDeprecationWarning
 from authlib.integrations.base_client import OAuthError
-from authlib.integrations.httpx_client import AsyncOAuth2Client
 
 from app.config import Settings, SettingsError
+
+with warnings.catch_warnings():
+    # that httpx2 has come does not help whoever runs a command
+    warnings.simplefilter("ignore", AuthlibDeprecationWarning)
+    from authlib.integrations.httpx_client import AsyncOAuth2Client
 
 # What a person who links his handle is asked for: who he is, once. X gives users/me to both alone.
 LINK_SCOPES = ("tweet.read", "users.read")
@@ -26,6 +34,7 @@ ACCOUNT_SCOPES = (
 )
 _TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 _TOKEN_PATH = "/2/oauth2/token"  # noqa: S105 - a path
+_REVOKE_PATH = "/2/oauth2/revoke"
 
 
 class SignInRefusedError(Exception):
@@ -56,6 +65,9 @@ class Tokens(NamedTuple):
     refresh_token: str | None
     scopes: tuple[str, ...]
     expires_at: datetime
+
+    def __repr__(self) -> str:
+        return f"Tokens(scopes={self.scopes}, expires_at={self.expires_at})"
 
 
 class Person(NamedTuple):
@@ -113,6 +125,19 @@ class SignIn:
         """New tokens; the old refresh token is dead from then on. Raises as `exchange`."""
         return await self._fetch(now, grant_type="refresh_token", refresh_token=refresh_token)
 
+    async def revoke(self, token: str) -> None:
+        """Of the app's access what this token is of. Raises as `exchange`."""
+        try:
+            answer = await self._client.revoke_token(_REVOKE_PATH, token=token)
+            answer.raise_for_status()
+        except httpx.HTTPStatusError as error:
+            status = error.response.status_code
+            if status < httpx.codes.INTERNAL_SERVER_ERROR:
+                raise SignInRefusedError(f"revoke answered {status}") from error
+            raise SignInUnavailableError(f"revoke answered {status}") from error
+        except httpx.HTTPError as error:
+            raise SignInUnavailableError(type(error).__name__) from error
+
     async def _fetch(self, now: datetime, **request: str) -> Tokens:
         try:
             answer = await self._client.fetch_token(_TOKEN_PATH, **request)
@@ -151,6 +176,12 @@ class SignIn:
         return Person(me.id, me.username)
 
 
+@lru_cache(maxsize=1)
+def _certificates() -> SSLContext:
+    """Read once: that takes long enough to keep others waiting."""
+    return httpx.create_ssl_context()
+
+
 @asynccontextmanager
 async def open_sign_in(settings: Settings) -> AsyncIterator[SignIn]:
     """Raises SettingsError that names what it needs."""
@@ -165,5 +196,6 @@ async def open_sign_in(settings: Settings) -> AsyncIterator[SignIn]:
         code_challenge_method="S256",
         base_url=str(settings.x_base_url),
         timeout=_TIMEOUT,
+        verify=_certificates(),
     ) as client:
         yield SignIn(client, authorize_url=settings.x_authorize_url)

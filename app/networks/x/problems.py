@@ -6,7 +6,9 @@ under two hosts. Observed bodies: see the tests.
 """
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -28,8 +30,12 @@ from app.networks.sender import (
 
 DETAIL_LENGTH_MAX = 300
 
-# The quarter of an hour's limit of the user, and the day's of the user and of the app.
-_LIMIT_HEADERS = ("x-rate-limit", "x-user-limit-24hour", "x-app-limit-24hour")
+_SHORT_LIMIT = "x-rate-limit"  # of a quarter of an hour
+_DAY_LIMITS = ("x-user-limit-24hour", "x-app-limit-24hour")
+# A date further from our own is no clock's but a cache's, or a mistake.
+_CLOCKS_DIFFER_MAX = timedelta(hours=1)
+_USAGE_KINDS = {"usage-capped", "credits"}
+_USAGE_TITLES = {"UsageCapExceeded", "CreditsDepleted"}
 _ACCESS_KINDS = {"client-forbidden", "unsupported-authentication", "oauth1-permissions"}
 # Version 1: could not authenticate, suspended, invalid or expired token, bad timestamp, app may
 # not write, account locked.
@@ -39,57 +45,87 @@ _TRY_AGAIN = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY}
 _RATE_CODES = {88, 185}  # the window's limit; the day's limit of posts
 
 
-def read_answer(status: int, headers: Mapping[str, str], body: bytes) -> SendResult:
-    """`headers`: looked up in lower case."""
-    limits = read_limits(headers)
+def read_answer(
+    status: int, headers: Mapping[str, str], body: bytes, *, now: datetime, id_name: str = "id"
+) -> SendResult:
+    """`headers`: looked up in lower case. `now`: when the answer came. `id_name`: what X calls the
+    id of what was to be created.
+    """
+    limits, day_limits = read_limits(headers, now), read_day_limits(headers, now)
+    result = _read(status, body, id_name, limits, day_limits)
+    return replace(result, limits=limits, day_limits=day_limits)
+
+
+def _read(
+    status: int, body: bytes, id_name: str, limits: Limits | None, day_limits: Limits | None
+) -> SendResult:
     if status in (HTTPStatus.OK, HTTPStatus.CREATED):
-        post_id = _created_id(body)
-        if post_id is None:
-            return Unknown(f"answered {status} without the id of a post", limits=limits)
-        return Sent(post_id, limits=limits)
+        created = _created_id(body, id_name)
+        return Unknown(f"answered {status} without an id") if created is None else Sent(created)
     if status in (HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT):
         # A gateway does not know what became of the request behind it.
-        return Unknown(f"{status} from a gateway", limits=limits)
+        return Unknown(f"{status} from a gateway")
     problem = _Problem(status, body)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRY_AGAIN:
-        return Temporary(problem.detail, limits=limits)
-    return _refusal(status, problem, limits)
+        return Temporary(problem.detail)
+    if problem.is_about_rate() and not problem.is_about_usage():
+        used_up = [one.resets_at for one in (limits, day_limits) if one and not one.remaining]
+        return RateLimited(max(used_up, default=None))
+    return _refusal(status, problem)
 
 
-def _refusal(status: int, problem: "_Problem", limits: Limits | None) -> SendResult:
+def _refusal(status: int, problem: "_Problem") -> SendResult:
     detail = problem.detail
-    result: SendResult = Refused(detail, limits=limits)
+    result: SendResult = Refused(detail)
     if status == HTTPStatus.UNAUTHORIZED:
-        result = AccessRefused(f"token refused: {detail}", limits=limits)
+        result = AccessRefused(f"token refused: {detail}")
     elif status == HTTPStatus.PAYMENT_REQUIRED or problem.is_about_usage():
-        result = OutOfCredits(detail, limits=limits)
-    elif status == HTTPStatus.TOO_MANY_REQUESTS or problem.codes & _RATE_CODES:
-        is_told = limits is not None and limits.remaining == 0
-        result = RateLimited(limits.resets_at if limits and is_told else None, limits=limits)
+        result = OutOfCredits(detail)
     elif problem.is_about_duplicate():
-        result = Duplicate(limits=limits)
+        result = Duplicate()
     elif problem.kind in _ACCESS_KINDS or problem.codes & _ACCESS_CODES:
-        result = AccessRefused(detail, limits=limits)
+        result = AccessRefused(detail)
     elif status == HTTPStatus.FORBIDDEN:
-        result = NotAllowed(detail, limits=limits)
+        result = NotAllowed(detail)
     return result
 
 
-def read_limits(headers: Mapping[str, str]) -> Limits | None:
+def read_limits(headers: Mapping[str, str], now: datetime) -> Limits | None:
     """None where X sends no whole set of its limit headers, as it sometimes does not."""
-    found = []
-    for prefix in _LIMIT_HEADERS:
-        try:
-            limit, remaining, reset = (
-                int(headers[f"{prefix}-{name}"]) for name in ("limit", "remaining", "reset")
-            )
-            resets_at = datetime.fromtimestamp(reset, UTC)
-        except (KeyError, ValueError, OverflowError, OSError):
-            continue
-        found.append(Limits(limit, max(0, remaining), resets_at))
-    return min(
-        found, key=lambda limits: (limits.remaining, -limits.resets_at.timestamp()), default=None
-    )
+    return _limits(headers, _SHORT_LIMIT, now)
+
+
+def read_day_limits(headers: Mapping[str, str], now: datetime) -> Limits | None:
+    """The tighter of the account's and the app's."""
+    found = [limits for prefix in _DAY_LIMITS if (limits := _limits(headers, prefix, now))]
+    return min(found, key=lambda limits: limits.remaining, default=None)
+
+
+def _limits(headers: Mapping[str, str], prefix: str, now: datetime) -> Limits | None:
+    try:
+        limit, remaining, reset = (
+            int(headers[f"{prefix}-{name}"]) for name in ("limit", "remaining", "reset")
+        )
+        resets_at = datetime.fromtimestamp(reset, UTC) + _ahead(headers, now)
+    except (KeyError, ValueError, OverflowError, OSError):
+        return None
+    return Limits(limit, max(0, remaining), resets_at)
+
+
+def _ahead(headers: Mapping[str, str], now: datetime) -> timedelta:
+    """How far our clock is ahead of X's, by the date of its answer: a second too much rather than
+    too little, for dates are cut to the second and answers take their time.
+    """
+    try:
+        ahead = now - parsedate_to_datetime(headers["date"])
+    except (KeyError, ValueError, TypeError):
+        return timedelta()
+    return ahead if abs(ahead) <= _CLOCKS_DIFFER_MAX else timedelta()
+
+
+def describe_problem(status: int, body: bytes) -> str:
+    """For people."""
+    return _Problem(status, body).detail
 
 
 class _Problem:
@@ -99,6 +135,7 @@ class _Problem:
         document = _decode(body)
         self.kind = _text(document, "type").rstrip("/").rpartition("/")[2]
         self.title = _text(document, "title")
+        self.status = status
         self.codes: set[int] = set()
         words = [_text(document, "detail")]
         for error in _errors(document):
@@ -109,7 +146,10 @@ class _Problem:
         self.detail = f"{status}: {said}"[:DETAIL_LENGTH_MAX]
 
     def is_about_usage(self) -> bool:
-        return self.kind == "usage-capped" or self.title == "UsageCapExceeded"
+        return self.kind in _USAGE_KINDS or self.title in _USAGE_TITLES
+
+    def is_about_rate(self) -> bool:
+        return self.status == HTTPStatus.TOO_MANY_REQUESTS or bool(self.codes & _RATE_CODES)
 
     def is_about_duplicate(self) -> bool:
         return _DUPLICATE_CODE in self.codes or "duplicate content" in self.detail.lower()
@@ -134,6 +174,6 @@ def _text(document: dict[str, Any], name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _created_id(body: bytes) -> str | None:
+def _created_id(body: bytes, id_name: str) -> str | None:
     data = _decode(body).get("data")
-    return (_text(data, "id") or None) if isinstance(data, dict) else None
+    return (_text(data, id_name) or None) if isinstance(data, dict) else None

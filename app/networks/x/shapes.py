@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated
 
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct, field
 
 Id = Annotated[str, Meta(min_length=1, max_length=20)]
 Language = Annotated[str, Meta(max_length=35)]
@@ -86,15 +86,15 @@ class Includes(Struct, gc=False):
     users: list[User] | None = None
 
 
-class EventData(Struct, gc=False):
+class ActivityData(Struct, gc=False):
     event_type: Kind | None = None
     payload: Raw = NOTHING
 
 
-class Event(Struct, gc=False):
+class Activity(Struct, gc=False):
     """An activity event of any type, whose payload may have any shape."""
 
-    data: EventData
+    data: ActivityData
 
 
 class Problem(Struct, gc=False):
@@ -109,6 +109,18 @@ class Problems(Struct, gc=False):
     errors: list[Problem]
 
 
+class PageMeta(Struct, gc=False):
+    next_token: str | None = None
+
+
+class Page(Struct, gc=False):
+    """A page of posts that were asked for; each is looked at by itself."""
+
+    data: list[Raw] = []
+    includes: Raw = NOTHING
+    meta: PageMeta = field(default_factory=PageMeta)
+
+
 class Author(Struct, gc=False):
     """What a message tells of a post's author."""
 
@@ -116,3 +128,10 @@ class Author(Struct, gc=False):
     created_at: datetime | None = None
     followers: int | None = None
     default_picture: bool | None = None
+
+
+def unescaped(text: str) -> str:
+    """X escapes these three and no others. Without this, the `;` of `&amp;#x` would let a tag begin
+    where `&#x`, which the author wrote, holds none.
+    """
+    return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")

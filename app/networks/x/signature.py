@@ -3,7 +3,7 @@ import hashlib
 import hmac
 import re
 
-_TOKEN = re.compile(r"[A-Za-z0-9+/=_-]{16,128}", re.ASCII)
+_is_token = re.compile(r"[A-Za-z0-9+/=_-]{16,128}", re.ASCII).fullmatch
 
 
 def crc_response(token: str, consumer_secret: str) -> str:
@@ -13,16 +13,17 @@ def crc_response(token: str, consumer_secret: str) -> str:
     any token answered may have any event signed. Hence only what looks like one of X's tokens is
     answered, which no JSON can; others raise ValueError.
     """
-    if not _TOKEN.fullmatch(token):
+    if not _is_token(token):
         raise ValueError("crc_token is not 16 to 128 characters of A-Z a-z 0-9 + / = _ -")
     return _signature(token.encode(), consumer_secret)
 
 
 def signature_is_valid(body: bytes, header: str | None, consumer_secret: str) -> bool:
     """`body` as received, byte for byte; `header` is that of `x-twitter-webhooks-signature`. Takes
-    the same time wherever a forged signature goes wrong.
+    the same time wherever a forged signature goes wrong. A body of a token's form is never valid:
+    its signature is there for the asking.
     """
-    if header is None or not consumer_secret:
+    if header is None or not consumer_secret or _is_token(body.decode("latin-1")):
         return False
     # As bytes, for compare_digest refuses strings that are not ASCII.
     expected = _signature(body, consumer_secret)

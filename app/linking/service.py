@@ -1,0 +1,310 @@
+"""A browser on its way: signing in with the network, the issuer's link, consent, in whatever order
+the first two come. Only the consent changes what is anybody's.
+
+The cookie's token is known to the browser alone: here is its hash, and the verifier of a sign-in is
+sealed with a key that is made of the token.
+"""
+
+import hmac
+import secrets
+from base64 import urlsafe_b64encode
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.errors import Conflict, Invalid
+from app.kit.sealing import Sealer
+from app.linking import queries
+from app.linking.handoff import KEPT, Handoff
+from app.linking.models import LinkSession
+from app.members import cards, linking
+from app.members import service as members
+from app.members.models import Member
+from app.members.schemas import AccountIn
+
+NETWORK = "x"
+UNFINISHED = KEPT
+LINKED = timedelta(minutes=30)
+SIGN_INS_MAX = 20  # begun by one browser
+
+
+class Card(NamedTuple):
+    """As its holder knows it, as far as the issuer has said it."""
+
+    network: str | None
+    last4: str | None
+
+
+class Linked(NamedTuple):
+    member_id: UUID
+    cards: Sequence[Card]
+    has_stopped: bool
+
+
+class Standing(NamedTuple):
+    """How far a browser has come. `about` is there when there is something to consent to, and
+    names all of it, the words included: nobody consents to anything else than he was shown.
+    """
+
+    handle: str | None = None
+    handoff: Handoff | None = None
+    linked: Linked | None = None
+    about: str | None = None
+    problem: str | None = None
+
+    @property
+    def card(self) -> Card | None:
+        return None if self.handoff is None else Card(self.handoff.card_network, self.handoff.last4)
+
+
+def new_token() -> str:
+    """What a cookie holds, of 256 random bits."""
+    return secrets.token_urlsafe(32)
+
+
+def _hash(token: str) -> bytes:
+    return sha256(token.encode()).digest()
+
+
+def _sealer(token: str) -> Sealer:
+    return Sealer([urlsafe_b64encode(sha256(b"verifier " + token.encode()).digest()).decode()])
+
+
+async def _find(session: AsyncSession, token: str | None, now: datetime) -> LinkSession | None:
+    """Locked: two tabs of one browser go one after the other."""
+    if token is None:
+        return None
+    return await queries.find_session(session, _hash(token), now=now, lock=True)
+
+
+async def _get(session: AsyncSession, token: str | None, now: datetime) -> tuple[LinkSession, str]:
+    row = await _find(session, token, now)
+    if row is None or token is None:
+        raise Conflict("there is no such session, or no more", code="session_over")
+    return row, token
+
+
+async def _find_or_make(
+    session: AsyncSession, token: str | None, now: datetime
+) -> tuple[LinkSession, str]:
+    """With its token: never one that a browser brought and that is not known here."""
+    row = await _find(session, token, now)
+    if row is not None and token is not None:
+        return row, token
+    made = new_token()
+    row = LinkSession(id_hash=_hash(made), sign_ins=0, created_at=now, expires_at=now + UNFINISHED)
+    queries.add_session(session, row)
+    return row, made
+
+
+def _rename(row: LinkSession, token: str) -> str:
+    """A new token for who has just shown something: whoever had planted the old one, and waits to
+    use what is shown to it, holds nothing.
+    """
+    made = new_token()
+    row.id_hash = _hash(made)
+    if row.code_verifier is not None:
+        row.code_verifier = _sealer(made).seal(_sealer(token).open(row.code_verifier))
+    return made
+
+
+async def keep_handoff(
+    session: AsyncSession, *, token: str | None, handoff: Handoff, now: datetime
+) -> str:
+    """For the rest of the way; the newest counts. Answers the session's new token. Raises Conflict
+    when the link was used.
+    """
+    if await queries.is_used(session, handoff.jti):
+        raise Conflict("the link has been used", code="handoff_used")
+    row, token = await _find_or_make(session, token, now)
+    row.handoff = handoff.model_dump(mode="json")
+    row.expires_at = max(row.expires_at, now + UNFINISHED)
+    return _rename(row, token)
+
+
+# signing in
+
+
+async def keep_begun(
+    session: AsyncSession, *, token: str | None, state: str, verifier: str, now: datetime
+) -> str:
+    """One sign-in at a time: an earlier one can no longer return. Answers the session's token.
+    Raises Conflict after too many.
+    """
+    row, token = await _find_or_make(session, token, now)
+    if row.sign_ins >= SIGN_INS_MAX:
+        raise Conflict("too many sign-ins were begun", code="too_many_sign_ins")
+    row.sign_ins += 1
+    row.state_hash = _hash(state)
+    row.code_verifier = _sealer(token).seal(verifier)
+    row.expires_at = max(row.expires_at, now + UNFINISHED)
+    return token
+
+
+async def take_verifier(
+    session: AsyncSession, *, token: str | None, state: str, now: datetime
+) -> str:
+    """Once: a state is good for one return to the browser that began. Raises Invalid."""
+    row = await _find(session, token, now)
+    if (
+        row is None
+        or token is None
+        or row.state_hash is None
+        or row.code_verifier is None
+        or not hmac.compare_digest(row.state_hash, _hash(state))
+    ):
+        raise Invalid("this browser has not begun this sign-in", code="state")
+    verifier = _sealer(token).open(row.code_verifier)
+    row.state_hash = row.code_verifier = None
+    return verifier
+
+
+async def keep_proof(
+    session: AsyncSession, *, token: str | None, account_id: str, handle: str, now: datetime
+) -> str:
+    """Whose account the browser's person has. Answers the session's new token. Raises Conflict when
+    the session is over.
+    """
+    row, token = await _get(session, token, now)
+    row.network, row.account_id, row.handle, row.proved_at = NETWORK, account_id, handle, now
+    member = await members.find_holder(session, network=NETWORK, account_id=account_id)
+    row.member_id = None if member is None else member.id
+    row.expires_at = now + (UNFINISHED if member is None else LINKED)
+    return _rename(row, token)
+
+
+# where he stands, and what he does about it
+
+
+async def get_standing(
+    session: AsyncSession, *, token: str | None, text_version: str, now: datetime
+) -> Standing:
+    if token is None:
+        return Standing()
+    row = await queries.find_session(session, _hash(token), now=now)
+    return Standing() if row is None else await _standing(session, row, text_version, now)
+
+
+async def _standing(
+    session: AsyncSession, row: LinkSession, text_version: str, now: datetime
+) -> Standing:
+    handoff, problem = await _useful_handoff(session, row, now)
+    standing = Standing(row.handle, handoff, problem=problem)
+    if row.account_id is None:
+        return standing
+    # asked each time: it may have been unlinked elsewhere meanwhile
+    member = await members.find_holder(session, network=NETWORK, account_id=row.account_id)
+    is_left = handoff is not None
+    if member is not None:
+        active = await cards.list_active(session, member_id=member.id)
+        linked = Linked(
+            member.id,
+            [Card(card.network, card.last4) for card in active],
+            has_stopped=await _has_stopped(session, member, row.account_id),
+        )
+        standing = standing._replace(linked=linked)
+        is_known = handoff is not None and handoff.card_ref in {card.ref for card in active}
+        if handoff is not None and handoff.sub != member.ref:
+            return standing._replace(problem="account_taken")
+        if is_known and not linked.has_stopped:
+            return standing._replace(problem="already_linked")
+        is_left = is_left or linked.has_stopped
+    about = _about(row.account_id, handoff, text_version) if is_left else None
+    return standing._replace(about=about)
+
+
+async def _useful_handoff(
+    session: AsyncSession, row: LinkSession, now: datetime
+) -> tuple[Handoff | None, str | None]:
+    """Or why it is of no use any more."""
+    if row.handoff is None:
+        return None, None
+    handoff = Handoff.model_validate(row.handoff)
+    if now >= handoff.useful_until:
+        return None, "handoff_expired"
+    if await queries.is_used(session, handoff.jti):
+        return None, "handoff_used"
+    return handoff, None
+
+
+async def _has_stopped(session: AsyncSession, member: Member, account_id: str) -> bool:
+    if member.opted_out_at is not None:
+        return True
+    return bool(await members.find_stopped(session, network=NETWORK, account_ids=[account_id]))
+
+
+def _about(account_id: str, handoff: Handoff | None, text_version: str) -> str:
+    which = ("", "") if handoff is None else (handoff.jti, handoff.card_ref)
+    return sha256("\n".join((NETWORK, account_id, *which, text_version)).encode()).hexdigest()
+
+
+async def consent(
+    session: AsyncSession, *, token: str | None, about: str, text_version: str, now: datetime
+) -> None:
+    """The act that links: member, account, card and consent are written, the issuer's link is used,
+    an earlier "stop" is taken back. `about` is what the person was shown. A second time changes
+    nothing. Raises Conflict.
+    """
+    row, _ = await _get(session, token, now)
+    found = await _standing(session, row, text_version, now)
+    if found.about is None:
+        if found.linked is not None and found.problem is None:
+            return
+        raise Conflict("there is nothing to consent to", code=found.problem or "session_over")
+    if not hmac.compare_digest(about.encode(), found.about.encode()):
+        raise Conflict("something else was shown", code="changed")
+    if found.handoff is not None:
+        row.member_id = await _link(session, row, found.handoff, text_version, now)
+        row.handoff = None
+    elif found.linked is not None:
+        await linking.consent_again(
+            session, member_id=found.linked.member_id, text_version=text_version, now=now
+        )
+    row.expires_at = now + LINKED
+
+
+async def _link(
+    session: AsyncSession, row: LinkSession, handoff: Handoff, text_version: str, now: datetime
+) -> UUID:
+    if not await queries.use_handoff(session, handoff.jti, until=handoff.useful_until):
+        raise Conflict("the link has been used", code="handoff_used")
+    member = await linking.link_by_network(
+        session,
+        holder=handoff.holder,
+        account=AccountIn.model_validate(
+            {"network": row.network, "id": row.account_id, "handle": row.handle}
+        ),
+        card=handoff.card,
+        text_version=text_version,
+        now=now,
+    )
+    return member.id
+
+
+async def unlink(session: AsyncSession, *, token: str | None, now: datetime) -> None:
+    """The account that the browser's person has signed in with, and no other. Raises Conflict."""
+    row, _ = await _get(session, token, now)
+    if row.account_id is None:
+        raise Conflict("nobody has signed in", code="session_over")
+    await members.unlink_account(session, network=NETWORK, account_id=row.account_id, now=now)
+    row.member_id = None
+
+
+async def stop(session: AsyncSession, *, token: str | None, now: datetime) -> None:
+    """Ends replies and loading for the member, whatever account he posts with. Raises Conflict."""
+    row, _ = await _get(session, token, now)
+    member = None
+    if row.account_id is not None:
+        member = await members.find_holder(session, network=NETWORK, account_id=row.account_id)
+    if member is None:
+        raise Conflict("nobody who is linked has signed in", code="session_over")
+    await members.opt_out(session, member_id=member.id, now=now)
+
+
+async def forget_old(session: AsyncSession, *, now: datetime, most: int) -> int:
+    """Browsers whose time is over, and used links that nobody could use again."""
+    return await queries.forget_old(session, now=now, most=most)

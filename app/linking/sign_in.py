@@ -1,0 +1,99 @@
+"""Signing in with X to show whose account it is: there, and back again within seconds. In
+transactions of its own, for X is asked between them.
+"""
+
+from datetime import datetime
+from typing import NamedTuple
+
+import structlog
+
+from app.config import Settings, SettingsError
+from app.errors import Conflict, Unavailable
+from app.kit.db import Sessions
+from app.linking import service
+from app.networks import queries as networks
+from app.networks.x.oauth import (
+    LINK_SCOPES,
+    Person,
+    SignInRefusedError,
+    SignInUnavailableError,
+    open_sign_in,
+)
+
+CALLBACK = "/link/callback"
+# OAuth's word for a code that is too old or was used, and X's
+_CODE_REFUSED = ("invalid_grant", "invalid_request")
+
+log = structlog.get_logger(__name__)
+
+
+class Returned(NamedTuple):
+    """What X has sent the browser back with."""
+
+    state: str
+    code: str | None
+    error: str | None
+
+
+def redirect_uri(settings: Settings) -> str:
+    """As it must be registered with X, to the letter."""
+    if settings.public_url is None:
+        raise SettingsError("signing in with X needs TAGBACK_PUBLIC_URL")
+    return str(settings.public_url).rstrip("/") + CALLBACK
+
+
+async def begin(
+    sessions: Sessions, settings: Settings, *, token: str | None, now: datetime
+) -> tuple[str, str]:
+    """Where to send the browser, and its session's token. Raises Conflict, SettingsError."""
+    async with open_sign_in(settings) as x:
+        begun = x.begin(redirect_uri=redirect_uri(settings), scopes=LINK_SCOPES)
+    async with sessions.begin() as session:
+        token = await service.keep_begun(
+            session, token=token, state=begun.state, verifier=begun.verifier, now=now
+        )
+    return begun.url, token
+
+
+async def come_back(
+    sessions: Sessions, settings: Settings, returned: Returned, *, token: str | None, now: datetime
+) -> str:
+    """The session's new token. Raises Invalid, Conflict and Unavailable, with a code that says
+    why.
+    """
+    async with sessions.begin() as session:
+        verifier = await service.take_verifier(session, token=token, state=returned.state, now=now)
+    if returned.error == "access_denied":
+        raise Conflict("the person has declined at X", code="declined")
+    if returned.error is not None or not returned.code:
+        raise Conflict("X has refused to sign in", code="x_refused")
+    person = await _ask_who(settings, returned.code, verifier, now)
+    async with sessions.begin() as session:
+        token = await service.keep_proof(
+            session, token=token, account_id=person.id, handle=person.handle, now=now
+        )
+        await networks.record_usage(
+            session,
+            network=service.NETWORK,
+            kind="user_read",
+            units=1,
+            price_microusd=settings.x_price_user_read_microusd,
+            now=now,
+        )
+    return token
+
+
+async def _ask_who(settings: Settings, code: str, verifier: str, now: datetime) -> Person:
+    """Once; the tokens go no further than this."""
+    try:
+        async with open_sign_in(settings) as x:
+            tokens = await x.exchange(
+                code, verifier=verifier, redirect_uri=redirect_uri(settings), now=now
+            )
+            return await x.whoami(tokens.access_token)
+    except SignInRefusedError as error:
+        log.warning("sign_in_refused", reason=error.reason)
+        is_late = error.reason in _CODE_REFUSED
+        raise Conflict(str(error), code="code_too_late" if is_late else "x_refused") from error
+    except SignInUnavailableError as error:
+        raise Unavailable(f"X does not answer: {error}", code="x_unavailable") from error

@@ -1,0 +1,127 @@
+"""Posts of a time that has passed, asked for: mentions of the account, and recent search."""
+
+import asyncio
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
+from http import HTTPStatus
+from typing import NamedTuple
+
+import httpx
+import structlog
+
+from app.kit import clock
+from app.networks.post import MalformedPost, Post
+from app.networks.x.calls import CallError, call
+from app.networks.x.decode import XDecoder
+from app.networks.x.rules import queries
+from app.networks.x.stream import FIELDS
+
+SEARCH = "/2/tweets/search/recent"
+LOOKS_BACK = timedelta(days=7) - timedelta(minutes=5)
+_PAGE_POSTS = 100
+_MENTION_PAGES_MAX = 8  # X gives the newest 800 mentions, and does not say that there are more
+_WINDOW_SECONDS = 900.0
+_TRIES_MAX = 3
+_TRY_AGAIN_SECONDS = 2.0
+
+log = structlog.get_logger(__name__)
+
+
+class Found(NamedTuple):
+    """Oldest first."""
+
+    mentions: list[Post]
+    searched: list[Post]
+
+
+class PastPosts:
+    """All raise CallError. X's limits are waited for, in the middle of the pages too."""
+
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        decoder: XDecoder,
+        *,
+        account_id: str | None,
+        handle: str | None,
+    ) -> None:
+        self._client = client
+        self._decoder = decoder
+        self._account_id = account_id
+        self._handle = handle
+
+    async def mentions(self, since: datetime, until: datetime) -> Found:
+        """Where there are more than X gives of them, recent search brings the older ones."""
+        path = f"/2/users/{self._account_id}/mentions"
+        found, pages = await self._pages(path, {}, since, until)
+        if pages < _MENTION_PAGES_MAX or not found:
+            return Found(found, [])
+        if self._handle is None:
+            log.error("mentions_cut", reason="TAGBACK_X_HANDLE is not set", since=since.isoformat())
+            return Found(found, [])
+        oldest = found[0].posted_at + timedelta(seconds=1)
+        query = {"query": f"@{self._handle} -is:retweet"}
+        older, _ = await self._pages(SEARCH, query, since, min(oldest, until))
+        known = {post.id for post in found}
+        return Found(found, [post for post in older if post.id not in known])
+
+    async def tagged(self, tags: Collection[str], since: datetime, until: datetime) -> Found:
+        found: dict[str, Post] = {}
+        for query in queries(tags):
+            posts, _ = await self._pages(SEARCH, {"query": query}, since, until)
+            found |= {post.id: post for post in posts}
+        return Found([], sorted(found.values(), key=_by_time))
+
+    async def _pages(
+        self, path: str, asked: Mapping[str, str], since: datetime, until: datetime
+    ) -> tuple[list[Post], int]:
+        """Between fixed bounds, for X gives the newest first and new posts would shift the pages.
+        Its own last bound would be half a minute ago.
+        """
+        params: dict[str, str | int] = {
+            **FIELDS,
+            **asked,
+            "max_results": _PAGE_POSTS,
+            "start_time": _written(since),
+            "end_time": _written(until),
+        }
+        found: list[Post] = []
+        pages = 0
+        while True:
+            posts, token = await self._page(path, params)
+            found += posts
+            pages += 1
+            if token is None:
+                found.sort(key=_by_time)
+                return found, pages
+            params["pagination_token"] = token
+
+    async def _page(
+        self, path: str, params: Mapping[str, str | int]
+    ) -> tuple[list[Post], str | None]:
+        failures = 0
+        while True:
+            try:
+                return self._decoder.decode_page(
+                    await call(self._client, "GET", path, params=params)
+                )
+            except MalformedPost as error:
+                raise CallError(f"GET {path}: {error.reason}") from error
+            except CallError as error:
+                if error.status == HTTPStatus.TOO_MANY_REQUESTS and error.resets_at is not None:
+                    wait = (error.resets_at - clock.now()).total_seconds()
+                    log.info("gap_waits", path=path, seconds=round(wait))
+                    await asyncio.sleep(min(_WINDOW_SECONDS, max(1.0, wait)))
+                    continue
+                failures += 1
+                if error.is_refusal or failures >= _TRIES_MAX:
+                    raise
+                await asyncio.sleep(_TRY_AGAIN_SECONDS * failures)
+
+
+def _by_time(post: Post) -> tuple[datetime, str]:
+    return post.posted_at, post.id
+
+
+def _written(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
