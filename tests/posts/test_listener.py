@@ -221,6 +221,21 @@ class TestByTheActivityStream:
             await connected(x, "activity_stream")
 
 
+class TestAnAccountThatIsConnectedLater:
+    async def test_is_waited_for(self, sessions: Sessions, start_x: StartX) -> None:
+        x = await start_x()
+        async with listening_to(sessions, told(x, x_account_id=None)):
+            await asyncio.sleep(0.2)
+            assert not (await state(x))["subscriptions"]
+            await rows(
+                sessions,
+                "INSERT INTO network_accounts (network, account_id, handle, scopes, access_token, "
+                f"expires_at, connected_at, updated_at) VALUES ('x', '{PROGRAMME}', 'TagbackDemo', "
+                "'{}', '', now(), now(), now()) RETURNING 1",
+            )
+            await connected(x, "activity_stream")
+
+
 class TestClosingGaps:
     async def test_what_was_posted_while_nobody_listened_is_found(
         self, sessions: Sessions, start_x: StartX
