@@ -129,7 +129,13 @@ class _Listener:
         self._pace = pace
         self._client = client
         self._decoder = XDecoder(who.account_id, who.handle)
-        self._past = PastPosts(client, self._decoder, account_id=who.account_id, handle=who.handle)
+        self._past = PastPosts(
+            client,
+            self._decoder,
+            account_id=who.account_id,
+            handle=who.handle,
+            try_again_seconds=pace.page_again_seconds,
+        )
         self._account_id = who.account_id
         self._intakes: list[Intake] = []
 

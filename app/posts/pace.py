@@ -1,5 +1,6 @@
 from dataclasses import dataclass
 
+from app.networks.x.gaps import TRY_AGAIN_SECONDS
 from app.networks.x.stream import SILENCE_SECONDS_MAX
 
 
@@ -12,6 +13,7 @@ class Pace:
     between_gaps_seconds: float = 2.0
     retry_seconds: float = 0.5  # at first, then doubling
     retry_seconds_max: float = 30.0
+    page_again_seconds: float = TRY_AGAIN_SECONDS  # of a pass, and longer each time
     gaps_every_seconds: float = 300.0  # by webhook, where posts may be lost in silence
     subscriptions_every_seconds: float = 300.0
     rules_every_seconds: float = 3.0  # to ask whether offers have changed

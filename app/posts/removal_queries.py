@@ -10,6 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.arrays import as_arrays
 
+DUE = text(
+    "SELECT network, post_id FROM removed_posts "
+    "WHERE forgotten_at IS NULL AND removed_at <= :before "
+    "ORDER BY removed_at LIMIT :most FOR UPDATE SKIP LOCKED"
+)
+
 
 class Removal(NamedTuple):
     network: str
@@ -41,14 +47,7 @@ async def mark_removed(session: AsyncSession, *, network: str, post_id: str, now
 
 async def removals_due(session: AsyncSession, *, before: datetime, most: int) -> list[Removal]:
     """Locked; those that another process is at are left to it."""
-    rows = await session.execute(
-        text(
-            "SELECT network, post_id FROM removed_posts "
-            "WHERE forgotten_at IS NULL AND removed_at <= :before "
-            "ORDER BY removed_at LIMIT :most FOR UPDATE SKIP LOCKED"
-        ),
-        {"before": before, "most": most},
-    )
+    rows = await session.execute(DUE, {"before": before, "most": most})
     return [Removal(*row) for row in rows]
 
 

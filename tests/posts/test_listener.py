@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -27,6 +28,7 @@ SECRET = SandboxSettings().consumer_secret
 QUICK = Pace(
     tail_seconds=0.2,
     retry_seconds=0.1,
+    page_again_seconds=0.02,
     between_gaps_seconds=0.05,
     gaps_every_seconds=0.3,
     subscriptions_every_seconds=0.2,
@@ -70,9 +72,9 @@ async def connected(x: StandIn, stream: str) -> None:
     """And, for mentions, subscribed."""
 
     async def holds() -> bool:
-        kinds = {kind for kind, _, _ in await subscriptions(x)}
-        is_told = stream == "filtered_stream" or "post.mention.create" in kinds
-        return is_told and bool((await state(x))["connections"][stream])
+        known = await state(x)
+        is_told = stream == "filtered_stream" or known["subscriptions"]
+        return bool(is_told and known["connections"][stream])
 
     await until(holds)
 
@@ -216,6 +218,21 @@ class TestByTheActivityStream:
 
         async with listening_to(sessions, told(x), Pace(silence_seconds=0.2)):
             await until(has_ended)
+            await connected(x, "activity_stream")
+
+
+class TestAnAccountThatIsConnectedLater:
+    async def test_is_waited_for(self, sessions: Sessions, start_x: StartX) -> None:
+        x = await start_x()
+        async with listening_to(sessions, told(x, x_account_id=None)):
+            await asyncio.sleep(0.2)
+            assert not (await state(x))["subscriptions"]
+            await rows(
+                sessions,
+                "INSERT INTO network_accounts (network, account_id, handle, scopes, access_token, "
+                f"expires_at, connected_at, updated_at) VALUES ('x', '{PROGRAMME}', 'TagbackDemo', "
+                "'{}', '', now(), now(), now()) RETURNING 1",
+            )
             await connected(x, "activity_stream")
 
 
@@ -500,3 +517,61 @@ class TestWhereMentionsComeFrom:
     def test_a_webhook_that_is_asked_for_needs_an_address(self, settings: Settings) -> None:
         with pytest.raises(SettingsError, match="TAGBACK_PUBLIC_URL"):
             listening.way_of_mentions(settings.model_copy(update={"x_mentions_by": "webhook"}))
+
+
+class TestFaults:
+    @pytest.mark.usefixtures("api")
+    @pytest.mark.parametrize("way", ["activity_stream", "filtered_stream", "webhook"])
+    async def test_of_every_kind_lose_no_post(
+        self, sessions: Sessions, start_x: StartX, stage: Any, way: str
+    ) -> None:
+        await make_offer(sessions, "Tea", **ALWAYS)
+        authors = await make_members(sessions, 100)
+        x = await start_x(keep_alive_seconds=0.1, webhook_retries_after_seconds=(0.05,))
+        await people(x, authors)
+        kinds = ["duplicate", "reorder", "lose"]
+        if way != "webhook":
+            kinds += ["drop", "stall", "split", "disconnect"]
+        faults: list[dict[str, Any]] = [
+            {"kind": kind, "on": way, "times": 3, "probability": 0.1, "seed": seed, "seconds": 0.5}
+            for seed, kind in enumerate(kinds)
+        ]
+        routes = [
+            "GET /2/users/{user_id}/mentions",
+            "GET /2/tweets/search/recent",
+            "GET /2/activity/subscriptions",
+            "POST /2/activity/subscriptions",
+            "GET /2/webhooks",
+            "POST /2/webhooks",
+            "GET /2/tweets/search/stream/rules",
+            "POST /2/tweets/search/stream/rules",
+        ]
+        for kind in ("internal_error", "cut", "cut_after", "rate_limited_v1", "bad_gateway_after"):
+            faults += [{"kind": kind, "on": route} for route in routes]
+        (await x.client.post("/sandbox/faults", json=faults)).raise_for_status()
+        settings = {
+            "activity_stream": told(x),
+            "filtered_stream": told(x, x_hashtag_stream=True, x_mentions_by="off"),
+            "webhook": by_webhook(x, stage[1]),
+        }[way]
+        mention = "" if way == "filtered_stream" else " @TagbackDemo"
+        quick = replace(QUICK, silence_seconds=0.4, retry_seconds=0.02, retry_seconds_max=0.1)
+
+        async def is_ready() -> bool:
+            return bool((await state(x))["subscriptions"])
+
+        async with listening_to(sessions, settings, quick):
+            if way == "webhook":
+                await until(is_ready)
+            else:
+                await connected(x, way)
+            for author in authors:
+                await post(x, author, f"#Tea{mention}", created_at=a_minute_ago())
+            # what was lost in silence is found with the next gap
+            await x.client.delete("/2/connections/all", headers=APP)
+            await coupons(sessions, 100)
+        fired = (await x.client.get("/sandbox/faults")).json()["fired"]
+        assert {kind for kind in kinds if fired.get(kind)} == set(kinds)
+        assert await rows(sessions, "SELECT count(*), count(DISTINCT root_id) FROM posts") == [
+            (100, 100)
+        ]

@@ -14,10 +14,11 @@ from app.kit.db import Sessions
 from app.kit.lines import Line
 from app.networks.post import Post, PostRemoved
 from app.offers import queries as offers
-from app.posts import events, lookback, removal
+from app.posts import events, lookback, removal, removal_queries
 from app.posts.enrol import Enroller
 from app.posts.loader import PostLoader
 from tests.programme import NOW, link, make_members, make_offer, make_post
+from tests.support import Analyse
 
 LATER = NOW + timedelta(minutes=10)
 
@@ -195,6 +196,21 @@ class TestAPostRemovedBeforeItCame:
         await forget(sessions)
         assert await enrol(sessions, settings, post) == [("removed",)]
         assert post.id not in await whole_database(sessions)
+
+
+class TestTheJob:
+    async def test_finds_the_few_that_are_due_by_their_index(
+        self, sessions: Sessions, analyse: Analyse
+    ) -> None:
+        await rows(
+            sessions,
+            "INSERT INTO removed_posts (network, post_id, removed_at, forgotten_at) "
+            "SELECT 'x', n::text, now(), CASE WHEN n > 5 THEN now() END "
+            "FROM generate_series(1, 20000) n RETURNING 1",
+        )
+        await analyse("removed_posts")
+        plan = await rows(sessions, f"EXPLAIN {removal_queries.DUE.text}", before=NOW, most=100)
+        assert "ix_removed_posts_due" in str(plan)
 
 
 class TestWhoElseIsAtIt:

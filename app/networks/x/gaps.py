@@ -22,7 +22,7 @@ _PAGE_POSTS = 100
 _MENTION_PAGES_MAX = 8  # X gives the newest 800 mentions, and does not say that there are more
 _WINDOW_SECONDS = 900.0
 _TRIES_MAX = 3
-_TRY_AGAIN_SECONDS = 2.0
+TRY_AGAIN_SECONDS = 2.0
 
 log = structlog.get_logger(__name__)
 
@@ -44,11 +44,13 @@ class PastPosts:
         *,
         account_id: str | None,
         handle: str | None,
+        try_again_seconds: float = TRY_AGAIN_SECONDS,
     ) -> None:
         self._client = client
         self._decoder = decoder
         self._account_id = account_id
         self._handle = handle
+        self._try_again_seconds = try_again_seconds
 
     async def mentions(self, since: datetime, until: datetime) -> Found:
         """Where there are more than X gives of them, recent search brings the older ones."""
@@ -116,7 +118,7 @@ class PastPosts:
                 failures += 1
                 if error.is_refusal or failures >= _TRIES_MAX:
                     raise
-                await asyncio.sleep(_TRY_AGAIN_SECONDS * failures)
+                await asyncio.sleep(self._try_again_seconds * failures)
 
 
 def _by_time(post: Post) -> tuple[datetime, str]:
