@@ -20,14 +20,10 @@ TOKEN = "POST /2/oauth2/token"
 POST = "POST /2/tweets"
 
 
-class LostError(Exception):
-    """The connection ends here, without an answer."""
-
-
 @dataclass(frozen=True)
 class Fault:
     """What becomes of a request. `after`: X has done what was asked; else it has heard nothing.
-    Without a status the connection is closed.
+    Without a status the connection is lost in the middle of the answer.
     """
 
     status: int | None = None
@@ -85,18 +81,18 @@ async def _unheard(_message: Message) -> None:
 
 
 async def _spoil(fault: Fault, send: Send) -> None:
-    if fault.status is None:
-        raise LostError
     body = json.dumps(fault.body).encode()
-    headers = {"content-length": str(len(body)), **fault.headers}
+    length = len(body) + (fault.status is None)
+    headers = {"content-length": str(length), **fault.headers}
     await send(
         {
             "type": "http.response.start",
-            "status": fault.status,
+            "status": fault.status or 201,
             "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
         }
     )
-    await send({"type": "http.response.body", "body": body})
+    # an answer that is shorter than it says is lost: the server closes the connection
+    await send({"type": "http.response.body", "body": body, "more_body": fault.status is None})
 
 
 StartBetween = Callable[..., Awaitable[tuple[StandIn, Between]]]
@@ -110,7 +106,6 @@ async def standing_between(
     server = SandboxServer(told, port=0)
     between = Between()
     server.config.app = between.around(server.config.app)  # type: ignore[arg-type]
-    server.config.log_level = "critical"  # connections that are lost on purpose
     async with serving(server) as address, httpx.AsyncClient(base_url=address) as client:
         await client.post("/sandbox/people", json={"id": "1", "handle": "ann"})
         changed = {
