@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,6 +48,7 @@ class Between:
     faults: dict[str, list[Fault | None]] = field(default_factory=dict)
     slow_seconds: dict[str, float] = field(default_factory=dict)
     held: dict[str, Held] = field(default_factory=dict)
+    answered: dict[str, list[dict[str, str]]] = field(default_factory=dict)  # the headers
 
     def hold(self, name: str) -> Held:
         """The next request of that name."""
@@ -67,13 +68,26 @@ class Between:
             waiting = self.faults.get(name, [])
             fault = waiting.pop(0) if waiting else None
             if fault is None:
-                await app(scope, receive, send)
+                await app(scope, receive, self._noting(name, send))
                 return
             if fault.after:
                 await app(scope, receive, _unheard)
             await _spoil(fault, send)
 
         return between
+
+    def _noting(self, name: str, send: Send) -> Send:
+        async def noting(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                answers = self.answered.setdefault(name, [])
+                answers.append({**_text(message["headers"]), "status": str(message["status"])})
+            await send(message)
+
+        return noting
+
+
+def _text(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in headers}
 
 
 async def _unheard(_message: Message) -> None:

@@ -261,3 +261,4 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--examples", type=int, default=200, help="stories of the state machine")
     parser.addoption("--kills", type=int, default=8, help="processes killed")
     parser.addoption("--rounds", type=int, default=1, help="rounds of each race")
+    parser.addoption("--confirmations", type=int, default=130, help="due at once")

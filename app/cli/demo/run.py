@@ -127,6 +127,7 @@ async def _running(settings: Settings, scenario: Scenario) -> AsyncIterator[Prog
             **x_environment,
             "TAGBACK_X_BASE_URL": x_url,
             "TAGBACK_X_REPLIES_PER_WINDOW": "1000000",
+            "TAGBACK_X_REPLIES_PER_DAY": "1000000",
             "TAGBACK_AUTHOR_AGE_DAYS_MIN": str(_NEW_AUTHORS_DAYS),
         }
         command = ["serve", "--port", "0"]
