@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,14 +20,10 @@ TOKEN = "POST /2/oauth2/token"
 POST = "POST /2/tweets"
 
 
-class LostError(Exception):
-    """The connection ends here, without an answer."""
-
-
 @dataclass(frozen=True)
 class Fault:
     """What becomes of a request. `after`: X has done what was asked; else it has heard nothing.
-    Without a status the connection is closed.
+    Without a status the connection is lost in the middle of the answer.
     """
 
     status: int | None = None
@@ -52,6 +48,7 @@ class Between:
     faults: dict[str, list[Fault | None]] = field(default_factory=dict)
     slow_seconds: dict[str, float] = field(default_factory=dict)
     held: dict[str, Held] = field(default_factory=dict)
+    answered: dict[str, list[dict[str, str]]] = field(default_factory=dict)  # the headers
 
     def hold(self, name: str) -> Held:
         """The next request of that name."""
@@ -71,7 +68,7 @@ class Between:
             waiting = self.faults.get(name, [])
             fault = waiting.pop(0) if waiting else None
             if fault is None:
-                await app(scope, receive, send)
+                await app(scope, receive, self._noting(name, send))
                 return
             if fault.after:
                 await app(scope, receive, _unheard)
@@ -79,24 +76,37 @@ class Between:
 
         return between
 
+    def _noting(self, name: str, send: Send) -> Send:
+        async def noting(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                answers = self.answered.setdefault(name, [])
+                answers.append({**_text(message["headers"]), "status": str(message["status"])})
+            await send(message)
+
+        return noting
+
+
+def _text(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in headers}
+
 
 async def _unheard(_message: Message) -> None:
     pass
 
 
 async def _spoil(fault: Fault, send: Send) -> None:
-    if fault.status is None:
-        raise LostError
     body = json.dumps(fault.body).encode()
-    headers = {"content-length": str(len(body)), **fault.headers}
+    length = len(body) + (fault.status is None)
+    headers = {"content-length": str(length), **fault.headers}
     await send(
         {
             "type": "http.response.start",
-            "status": fault.status,
+            "status": fault.status or 201,
             "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
         }
     )
-    await send({"type": "http.response.body", "body": body})
+    # an answer that is shorter than it says is lost: the server closes the connection
+    await send({"type": "http.response.body", "body": body, "more_body": fault.status is None})
 
 
 StartBetween = Callable[..., Awaitable[tuple[StandIn, Between]]]
@@ -110,7 +120,6 @@ async def standing_between(
     server = SandboxServer(told, port=0)
     between = Between()
     server.config.app = between.around(server.config.app)  # type: ignore[arg-type]
-    server.config.log_level = "critical"  # connections that are lost on purpose
     async with serving(server) as address, httpx.AsyncClient(base_url=address) as client:
         await client.post("/sandbox/people", json={"id": "1", "handle": "ann"})
         changed = {

@@ -263,3 +263,4 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--posts", type=int, default=400, help="posts of a run with faults")
     parser.addoption("--faults", type=int, default=12, help="faults of X in that run")
     parser.addoption("--rounds", type=int, default=1, help="rounds of each race")
+    parser.addoption("--confirmations", type=int, default=130, help="due at once")

@@ -136,7 +136,7 @@ async def meet(faults: Faults, request: Request) -> None:
     headers: dict[str, str] = request.state.rate_headers
     refusal = _REFUSALS[fault.kind]()
     if fault.kind == "rate_limited":
-        headers |= {name: "0" for name in headers if name.endswith("-remaining")}
+        headers["x-rate-limit-remaining"] = "0"  # the day has more
     elif fault.kind == "rate_limited_bare" or refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         headers.clear()
     raise refusal

@@ -133,6 +133,7 @@ async def test_nothing_acknowledged_is_lost_and_nothing_happens_twice(
             "TAGBACK_X_USER_TOKEN": "user",
             "TAGBACK_X_ACCOUNT_ID": PROGRAMME,
             "TAGBACK_X_REPLIES_PER_WINDOW": "1000000",
+            "TAGBACK_X_REPLIES_PER_DAY": "1000000",
             "TAGBACK_REPLY_LEASE_SECONDS": "5",
         }
         load.services = [Service(environment), Service(environment)]

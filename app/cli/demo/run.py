@@ -131,6 +131,7 @@ async def _running(settings: Settings) -> AsyncIterator[Programme]:
             "TAGBACK_X_HASHTAG_STREAM": "true",
             "TAGBACK_PUBLIC_URL": f"http://127.0.0.1:{port}",
             "TAGBACK_X_REPLIES_PER_WINDOW": "1000000",
+            "TAGBACK_X_REPLIES_PER_DAY": "1000000",
             "TAGBACK_AUTHOR_AGE_DAYS_MIN": str(_NEW_AUTHORS_DAYS),
         }
         command = ["serve", "--port", str(port)]

@@ -1,0 +1,266 @@
+"""A month's money, spent by many workers at once and never exceeded."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import httpx
+import pytest
+from outbox import NOW, queue, reply, rows, states
+from structlog.testing import capture_logs
+
+from app.config import Settings
+from app.kit.db import Sessions
+from app.kit.months import Month
+from app.networks import queries as networks
+from app.networks.sender import NotAllowed, SendResult, Sent, Temporary, Unknown
+from app.replies import sending, service
+from app.replies.budget import Channel, Spent
+from app.replies.domain import Claimed
+from app.replies.queries import NewReply
+
+NEXT_MONTH = datetime(2026, 12, 1, 0, 5, tzinfo=UTC)
+LONG = timedelta(days=40).total_seconds() / 3_600
+
+
+class Office:
+    """Sends, as far as the outbox is concerned; prices are those of X, in cents and tenths."""
+
+    def __init__(self, sessions: Sessions, settings: Settings) -> None:
+        self.sessions = sessions
+        self.settings = settings
+
+    def having(self, ceiling: str | None, **more: Any) -> "Office":
+        changed = {
+            "x_monthly_ceiling_usd": None if ceiling is None else Decimal(ceiling),
+            "x_price_post_microusd": 10_000,
+            "x_replies_per_window": 10_000,
+            "x_messages_per_window": 10_000,
+            "x_messages_per_day": 10_000,
+            "reply_age_hours_max": int(LONG),
+            **more,
+        }
+        return Office(self.sessions, self.settings.model_copy(update=changed))
+
+    async def claim(
+        self, most: int = 100, *, channel: Channel = "post", now: datetime = NOW
+    ) -> list[Claimed]:
+        async with self.sessions.begin() as session:
+            claim = await sending.claim(
+                session,
+                network="x",
+                channel=channel,
+                settings=self.settings,
+                now=now,
+                most=most,
+            )
+            return claim.replies
+
+    async def record(
+        self, results: Sequence[tuple[Claimed, SendResult]], *, now: datetime = NOW
+    ) -> None:
+        async with self.sessions.begin() as session:
+            await sending.record(
+                session,
+                network="x",
+                channel=results[0][0].channel,
+                results=results,
+                settings=self.settings,
+                now=now,
+            )
+
+    async def send(self, most: int = 100, **more: Any) -> int:
+        claimed = await self.claim(most, **more)
+        if claimed:
+            now = more.get("now", NOW)
+            await self.record([(one, Sent(str(one.id.int))) for one in claimed], now=now)
+        return len(claimed)
+
+    async def spent(self, month: Month | None = None) -> Spent:
+        async with self.sessions() as session:
+            return await sending.spent_in(session, network="x", month=month or Month.of(NOW))
+
+    async def held(self) -> set[str | None]:
+        async with self.sessions() as session:
+            windows = (await service.summary(session))["windows"]["x"]
+        return {window["held_reason"] for window in windows.values()}
+
+
+@pytest.fixture
+def office(sessions: Sessions, settings: Settings) -> Office:
+    return Office(sessions, settings)
+
+
+def farewell() -> NewReply:
+    return reply(kind="farewell", channel="dm", offer_id=None)
+
+
+class TestTheCeiling:
+    async def test_is_reached_and_not_exceeded(self, office: Office) -> None:
+        office = office.having("0.10")
+        await queue(office.sessions, *[reply() for _ in range(30)])
+        assert [await office.send(4) for _ in range(4)] == [4, 4, 2, 0]
+        assert (await office.spent()).all == 100_000
+
+    async def test_counts_what_was_claimed_and_is_under_way(self, office: Office) -> None:
+        office = office.having("0.10")
+        await queue(office.sessions, *[reply() for _ in range(30)])
+        claimed = await office.claim(7)
+        assert len(await office.claim()) == 3
+        await office.record([(one, NotAllowed("no")) for one in claimed])
+        assert len(await office.claim()) == 7
+
+    async def test_counts_what_was_read(self, office: Office) -> None:
+        office = office.having("0.10")
+        async with office.sessions.begin() as session:
+            await networks.record_usage(
+                session, network="x", kind="post_read", units=19, price_microusd=5_000, now=NOW
+            )
+        await queue(office.sessions, reply())
+        assert await office.claim() == []
+
+    async def test_holds_messages_too(self, office: Office) -> None:
+        office = office.having("0.03")
+        await queue(office.sessions, reply(), *[farewell() for _ in range(3)])
+        assert await office.send() == 1
+        assert await office.send(channel="dm") == 1
+        assert await office.send(channel="dm") == 0
+        assert (await office.spent()).all == 25_000
+
+    async def test_is_told_once_and_shown(self, office: Office) -> None:
+        office = office.having("0.10")
+        await queue(office.sessions, *[reply() for _ in range(30)])
+        with capture_logs() as logs:
+            await office.send()
+            for _ in range(3):
+                await asyncio.gather(office.send(), office.send(channel="dm"))
+        told = [(entry["event"], entry["log_level"]) for entry in logs]
+        assert told == [("replies_held", "error")]
+        assert await office.held() == {"the month's ceiling is reached: $0.10 of $0.10 spent"}
+
+    async def test_is_on_the_dashboard(self, office: Office, client: httpx.AsyncClient) -> None:
+        await queue(office.sessions, reply())
+        await office.having("0.01").send()
+        await office.having("0.01").send()
+        shown = (await client.get("/metrics")).text
+        assert 'tagback_replies_stopped{by="ceiling",channel="post",network="x"} 1.0' in shown
+        assert 'tagback_replies_stopped{by="network",channel="post",network="x"} 0.0' in shown
+        assert 'tagback_spent_microusd{network="x"}' in shown
+
+    async def test_ends_with_the_month(self, office: Office) -> None:
+        office = office.having("0.10")
+        await queue(office.sessions, *[reply() for _ in range(13)])
+        await office.send()
+        assert await office.send() == 0
+        assert await office.send(now=NEXT_MONTH) == 3
+        assert await office.held() == {None}
+
+    async def test_that_is_raised_lets_it_go_on(self, office: Office) -> None:
+        await queue(office.sessions, *[reply() for _ in range(13)])
+        await office.having("0.10").send()
+        assert await office.having("0.10").send() == 0
+        assert await office.having("0.12").send() == 2
+        assert await office.having(None).send() == 1
+
+    async def test_of_nothing_sends_nothing(self, office: Office) -> None:
+        office = office.having("0")
+        await queue(office.sessions, reply())
+        assert await office.send() == 0
+
+
+class TestTheStrangersCeiling:
+    async def test_holds_invitations_alone(self, office: Office) -> None:
+        office = office.having("1.00", x_strangers_ceiling_percent=5)
+        invitations = [reply(kind="invitation") for _ in range(20)]
+        refusals = [reply(kind="refusal") for _ in range(20)]
+        await queue(office.sessions, *invitations, *refusals)
+        sent = [await office.send(10) for _ in range(4)]
+        assert sum(sent) == 25
+        assert (await office.spent()).strangers == 50_000
+        assert set(await states(office.sessions, refusals)) == {"sent"}
+        assert (await states(office.sessions, invitations)).count("queued") == 15
+        await queue(office.sessions, reply())
+        assert await office.send() == 1
+        assert await office.held() == {
+            "the month's ceiling for invitations is reached: $0.05 of $0.05 spent"
+        }
+
+    async def test_holds_them_where_they_hinder_nobody(
+        self, office: Office, statements: list[str]
+    ) -> None:
+        office = office.having("1.00", x_strangers_ceiling_percent=0)
+        await queue(office.sessions, *[reply(kind="invitation") for _ in range(300)])
+        late = reply(kind="refusal")
+        await queue(office.sessions, late)
+        statements.clear()
+        assert [one.id for one in await office.claim(1)] == [late.id]
+        assert sum("WITH paused" in statement for statement in statements) == 1
+
+
+class TestWhatWasSpent:
+    async def test_is_kept_with_each_reply_and_by_kind(self, office: Office) -> None:
+        office = office.having(None, x_price_post_microusd=15_000)
+        sent = {
+            "summoned_reply": reply(),
+            "post_create": reply(kind="refusal", is_summoned=False),
+            "invitation": reply(kind="invitation"),
+            "dm": farewell(),
+        }
+        await queue(office.sessions, *sent.values())
+        await office.send()
+        await office.send(channel="dm")
+        kept = await rows(office.sessions)
+        costs = {kind: kept[one.id]["cost_microusd"] for kind, one in sent.items()}
+        assert costs == {
+            "summoned_reply": 10_000,
+            "post_create": 15_000,
+            "invitation": 10_000,
+            "dm": 15_000,
+        }
+        month = Month.of(NOW)
+        async with office.sessions() as session:
+            usage = await networks.usage_by_kind(
+                session, network="x", since=month.first_day, until=month.next.first_day
+            )
+        assert {one.kind: one.micro_usd for one in usage} == costs
+
+
+class TestManyWorkers:
+    """Eight at once, on connections of their own, of whose sends many come to nothing or nobody
+    knows what.
+    """
+
+    @pytest.mark.parametrize("seed", range(4))
+    async def test_never_spend_more_than_there_is(self, office: Office, seed: int) -> None:
+        office = office.having("0.40", x_strangers_ceiling_percent=20)
+        kinds = ["confirmation"] * 10 + ["refusal"] * 10 + ["invitation"] * 60
+        posts = [reply(kind=kind, recipient_id=str(n)) for n, kind in enumerate(kinds)]
+        await queue(office.sessions, *posts, *[farewell() for _ in range(20)])
+        most = Spent()
+
+        async def work(number: int) -> None:
+            nonlocal most
+            chance = random.Random(seed * 100 + number)
+            channel: Channel = "dm" if number % 4 == 0 else "post"
+            now = NOW
+            for _ in range(12):
+                claimed = await office.claim(chance.randint(1, 9), channel=channel, now=now)
+                await asyncio.sleep(chance.random() / 200)
+                results = [(one, self.ending(chance)) for one in claimed]
+                if results and chance.random() < 0.9:  # else it dies, and its leases run out
+                    await office.record(results, now=now)
+                spent = await office.spent()
+                most = Spent(max(most.all, spent.all), max(most.strangers, spent.strangers))
+                now += timedelta(seconds=chance.randint(0, 90))
+
+        await asyncio.gather(*(work(number) for number in range(8)))
+        assert 200_000 < most.all <= 400_000
+        assert 0 < most.strangers <= 80_000
+
+    def ending(self, chance: random.Random) -> SendResult:
+        return chance.choice(
+            [Sent("1")] * 6 + [NotAllowed("no"), Temporary("503"), Unknown("no answer")]
+        )
