@@ -41,8 +41,8 @@ prove: setup ## the long runs, for hours: races against the service and a twin, 
 
 check: lint types imports migrations test ## what CI runs
 
-bench: setup ## what foreign keys cost; ARGS="--posts 20000 --runs 5"
-	@$(BIN)/python -m bench.foreign_keys $(ARGS)
+bench: setup ## how fast it is: from a post to its reply; ARGS="--only answer --runs 3 --json"
+	@$(BIN)/python -m bench $(ARGS)
 
 lint: setup
 	$(BIN)/ruff format --check .
