@@ -221,7 +221,8 @@ class Operation:
     def request_faults(self, exchange: Exchange) -> list[str]:
         faults = []
         schemes = {scheme for accepted in self._spec.get("security", ()) for scheme in accepted}
-        if exchange.scheme and exchange.scheme not in schemes:
+        is_known = exchange.scheme and exchange.status != HTTPStatus.UNAUTHORIZED
+        if is_known and exchange.scheme not in schemes:
             faults.append(f"{exchange.scheme}: is not among {sorted(schemes)}")
         found = self.path.fullmatch(exchange.path)
         given = found.groupdict() if found else {}
