@@ -31,7 +31,7 @@ demo: setup ## posts become coupons, purchases, credits and attributed sales; AR
 	@$(BIN)/tagback demo $(ARGS)
 
 test: setup ## every test, on a real PostgreSQL; ARGS goes to pytest
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
 PROOFS := tests/races tests/kills tests/money tests/replies/test_due_at_once.py
 PROVE := --rounds 1000 --kills 200 --examples 20000 --confirmations 1000

@@ -110,11 +110,9 @@ class TestTheCommand:
     ) -> None:
         ran = await tagback("jobs", "run")
         assert ran.status == 0, ran.err
-        assert [line.split(maxsplit=1) for line in ran.out.splitlines()] == [
-            ["1", "offers started or ended"],
-            ["0", "purchases lapsed"],
-            ["0", "coupons closed"],
-        ]
+        told = [line.split(maxsplit=1) for line in ran.out.splitlines()]
+        assert told[0] == ["1", "offers started or ended"]
+        assert [number for number, _ in told[1:]] == ["0"] * 4
         assert await stored(sessions, offer_id) == "ended"  # its window lies in the past
         again = await tagback("jobs", "run", "schedule")
         assert again.out.split() == ["0", "offers", "started", "or", "ended"]
@@ -122,4 +120,4 @@ class TestTheCommand:
     async def test_lists_the_jobs_to_whoever_asks_for_another(self, tagback: Tagback) -> None:
         ran = await tagback("jobs", "run", "tea")
         assert ran.status == 1
-        assert ran.err == "tagback: no job 'tea', only schedule, lapse, close\n"
+        assert ran.err == "tagback: no job 'tea', only schedule, lapse, close, forget, remove\n"
