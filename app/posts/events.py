@@ -84,6 +84,7 @@ async def _take_messages(
             network=event.network,
             account_id=sender,
             message_id=stops[sender].id,
+            sent_at=stops[sender].sent_at,
             locale=authors[sender].locale if sender in authors else None,
             now=now,
             settings=settings,

@@ -26,10 +26,12 @@ async def enrol(
     return [result.outcomes for result in results]
 
 
-async def take(sessions: Sessions, settings: Settings, event: Event) -> None:
+async def take(
+    sessions: Sessions, settings: Settings, event: Event, *, now: datetime = NOW
+) -> None:
     told = settings.model_copy(update={"x_account_id": OWN})
     async with sessions.begin() as session:
-        await events.take(session, event, settings=told, now=NOW)
+        await events.take(session, event, settings=told, now=now)
 
 
 async def rows(sessions: Sessions, query: str) -> list[Any]:
@@ -118,6 +120,13 @@ class TestByAMessage:
         ]
         async with sessions() as session:
             assert [one.name for one in await verify(session) if one.wrong] == []
+
+    async def test_that_comes_again_after_midnight_has_had_its_answer(
+        self, sessions: Sessions, settings: Settings
+    ) -> None:
+        for hours in (0, 20):
+            await take(sessions, settings, message("4242"), now=NOW + timedelta(hours=hours))
+        assert await rows(sessions, "SELECT kind FROM replies") == [("farewell",)]
 
     async def test_other_messages_and_our_own_are_not(
         self, sessions: Sessions, settings: Settings

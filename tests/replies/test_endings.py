@@ -266,6 +266,7 @@ class TestAMessage:
                 network="x",
                 account_id="1",
                 message_id="77",
+                sent_at=clock.now(),
                 locale="fr",
                 now=clock.now(),
                 settings=world.x.settings,
