@@ -63,6 +63,13 @@ async def withdraw_invitations(
     await queries.withdraw_invitations(session, network=network, root_ids=root_ids, now=now)
 
 
+async def withdraw_for(
+    session: AsyncSession, *, network: str, account_ids: Collection[str], now: datetime
+) -> None:
+    """Whatever would answer these accounts, whose holders have said "stop". A farewell stays."""
+    await queries.withdraw_for(session, network=network, account_ids=account_ids, now=now)
+
+
 async def refusals_told(
     session: AsyncSession,
     *,
