@@ -304,9 +304,7 @@ class TestClaim:
 class TestWithdrawing:
     async def withdraw(self, outbox: Outbox, *accounts: str) -> None:
         async with outbox.sessions.begin() as session:
-            await service.withdraw_for(
-                session, network="x", account_ids=accounts, now=NOW + MINUTE
-            )
+            await service.withdraw_for(session, network="x", account_ids=accounts, now=NOW + MINUTE)
 
     async def test_takes_whatever_would_answer_these_accounts(self, outbox: Outbox) -> None:
         kinds = ("confirmation", "invitation", "refusal")
