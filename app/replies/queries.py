@@ -62,6 +62,21 @@ TAKE = text(
               r.recipient_id, r.text, r.created_at, r.attempts, r.outcome_unknown, r.leased_until
     """
 ).bindparams(MOST)
+SAID_STOP = "the author has said stop"
+WITHDRAW = text(
+    f"""
+    UPDATE replies SET state = 'expired', problem = '{SAID_STOP}', leased_until = NULL,
+        outcome_unknown = outcome_unknown OR state = 'sending', updated_at = :now
+    WHERE id IN (
+        SELECT id FROM replies
+        WHERE state IN ('queued', 'sending') AND network = :network
+            AND channel = 'post' AND kind IN ('confirmation', 'invitation', 'refusal')
+            AND recipient_id = ANY(CAST(:account_ids AS text[]))
+            AND (state = 'queued' OR leased_until <= :now)
+        FOR UPDATE SKIP LOCKED
+    )
+    """  # noqa: S608 - constants
+)
 _SWEEP = text(_DECIDED + " AND due.fate <> 'claimed'").bindparams(MOST)
 
 
@@ -216,6 +231,17 @@ async def withdraw_invitations(
             """
         ),
         {"network": network, "root_ids": list(root_ids), "now": now},
+    )
+
+
+async def withdraw_for(
+    session: AsyncSession, *, network: str, account_ids: Collection[str], now: datetime
+) -> None:
+    """What waits to be sent, or to be sent again by nobody in particular. As with invitations, one
+    that is being claimed is sent.
+    """
+    await session.execute(
+        WITHDRAW, {"network": network, "account_ids": list(account_ids), "now": now}
     )
 
 
