@@ -52,6 +52,10 @@ class Handoff(WithoutCardNumbers):
         return Holder(self.sub, self.locale, self.time_zone, self.country)
 
     @property
+    def made_at(self) -> datetime:
+        return datetime.fromtimestamp(self.iat, UTC)
+
+    @property
     def useful_until(self) -> datetime:
         """After this it is of no use even to who has opened it in time."""
         return datetime.fromtimestamp(self.exp, UTC) + CLOCKS_DIFFER_MAX + KEPT

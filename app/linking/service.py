@@ -279,6 +279,7 @@ async def _link(
             {"network": row.network, "id": row.account_id, "handle": row.handle}
         ),
         card=handoff.card,
+        vouched_at=handoff.made_at,
         text_version=text_version,
         now=now,
     )

@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from app.cli.jobs import run_job
 from app.kit.db import Sessions
+from app.members import cards
 from app.members import service as members
 from app.members.schemas import MemberLine
 from app.web.words import CONSENT_VERSION, WORDS
@@ -270,6 +271,21 @@ class TestTheIssuersLink:
         assert page.alerts == [EN["card_taken"]]
         assert await rows(sessions, "SELECT ref FROM members") == [("m-bob",)]
         assert await rows(sessions, "SELECT 1 FROM handoffs_used") == []
+
+    async def test_from_before_the_card_was_removed_does_not_bring_it_back(
+        self, browser: Browser, sessions: Sessions
+    ) -> None:
+        older = make_link()
+        await link(browser)
+        ((member_id,),) = await rows(sessions, "SELECT id FROM members")
+        async with sessions.begin() as session:
+            await cards.remove_card(
+                session, member_id=member_id, card_ref="c-ann", now=datetime.now(UTC)
+            )
+        await browser.open(f"/link?handoff={older}")
+        page = await browser.agree()
+        assert page.alerts == [EN["card_state"]]
+        assert await rows(sessions, "SELECT state FROM cards") == [("removed",)]
 
     async def test_for_somebody_else_than_the_handle_is_linked_to_is_said(
         self, browser: Browser, sessions: Sessions

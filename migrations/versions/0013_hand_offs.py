@@ -1,0 +1,26 @@
+"""when a card was removed: an older link of the issuer's does not bring it back
+
+Revision: 0013, after 0012
+"""
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from alembic import op
+
+revision: str = "0013"
+down_revision: str | Sequence[str] | None = "0012"
+branch_labels: str | Sequence[str] | None = None
+depends_on: str | Sequence[str] | None = None
+
+
+def upgrade() -> None:
+    op.execute("SET LOCAL lock_timeout = '5s'")
+    op.add_column("cards", sa.Column("removed_at", sa.DateTime(timezone=True), nullable=True))
+    # when is not known: no later than now
+    op.execute("UPDATE cards SET removed_at = now() WHERE state = 'removed'")
+
+
+def downgrade() -> None:
+    op.execute("SET LOCAL lock_timeout = '5s'")
+    op.drop_column("cards", "removed_at")
