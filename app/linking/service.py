@@ -101,29 +101,41 @@ async def _find_or_make(
     return row, made
 
 
-def _rename(row: LinkSession, token: str) -> str:
-    """A new token for who has just shown something: whoever had planted the old one, and waits to
-    use what is shown to it, holds nothing.
+def _rename(row: LinkSession, token: str, made: str) -> str:
+    """`made`: a new token for who has just shown something: whoever had planted the old one, and
+    waits to use what is shown to it, holds nothing.
     """
-    made = new_token()
     row.id_hash = _hash(made)
     if row.code_verifier is not None:
         row.code_verifier = _sealer(made).seal(_sealer(token).open(row.code_verifier))
     return made
 
 
+def _after(token: str, link: str) -> str:
+    """The token after `token` once it was shown `link`: the same for each tap on that link, and
+    known to nobody who has but one of the two.
+    """
+    made = hmac.digest(token.encode(), link.encode(), "sha256")
+    return urlsafe_b64encode(made).rstrip(b"=").decode()
+
+
 async def keep_handoff(
-    session: AsyncSession, *, token: str | None, handoff: Handoff, now: datetime
+    session: AsyncSession, *, token: str | None, link: str, handoff: Handoff, now: datetime
 ) -> str:
-    """For the rest of the way; the newest counts. Answers the session's new token. Raises Conflict
-    when the link was used.
+    """For the rest of the way; the newest counts. `link` is the issuer's, as it has come, `handoff`
+    what it says. Answers the session's new token. Raises Conflict when the link was used.
     """
     if await queries.is_used(session, handoff.jti):
         raise Conflict("the link has been used", code="handoff_used")
+    if token is not None and await _find(session, token, now) is None:
+        # a further tap on the link comes with the cookie from before
+        after = _after(token, link)
+        if await _find(session, after, now) is not None:
+            return after
     row, token = await _find_or_make(session, token, now)
     row.handoff = handoff.model_dump(mode="json")
     row.expires_at = max(row.expires_at, now + UNFINISHED)
-    return _rename(row, token)
+    return _rename(row, token, _after(token, link))
 
 
 # signing in
@@ -174,7 +186,7 @@ async def keep_proof(
     member = await members.find_holder(session, network=NETWORK, account_id=account_id)
     row.member_id = None if member is None else member.id
     row.expires_at = now + (UNFINISHED if member is None else LINKED)
-    return _rename(row, token)
+    return _rename(row, token, new_token())
 
 
 # where he stands, and what he does about it

@@ -68,10 +68,8 @@ async def come_back(
     if returned.error is not None or not returned.code:
         raise Conflict("X has refused to sign in", code="x_refused")
     person = await _ask_who(settings, returned.code, verifier, now)
+    # paid for, whatever becomes of the session
     async with sessions.begin() as session:
-        token = await service.keep_proof(
-            session, token=token, account_id=person.id, handle=person.handle, now=now
-        )
         await networks.record_usage(
             session,
             network=service.NETWORK,
@@ -80,7 +78,10 @@ async def come_back(
             price_microusd=settings.x_price_user_read_microusd,
             now=now,
         )
-    return token
+    async with sessions.begin() as session:
+        return await service.keep_proof(
+            session, token=token, account_id=person.id, handle=person.handle, now=now
+        )
 
 
 async def _ask_who(settings: Settings, code: str, verifier: str, now: datetime) -> Person:

@@ -1,11 +1,13 @@
 """What others try at `/link`, and what goes wrong on the way to X and back."""
 
+import asyncio
 import re
 from typing import Any
 
 import pytest
 from browser import Browser, Page, query_of
 from conftest import NewBrowser
+from httpx import AsyncClient
 from pydantic import AnyHttpUrl
 from sqlalchemy import text
 
@@ -135,6 +137,24 @@ class TestTheWayBack:
         assert "/link/consent" in page.forms
         assert await handles(sessions) == ["ann"]
 
+    async def test_is_paid_for_even_if_the_session_has_changed_meanwhile(
+        self, browser: Browser, new_browser: NewBrowser, sessions: Sessions, x: StandIn
+    ) -> None:
+        back = await browser.decide_at_x(await browser.leave_for_x(), "ann")
+        tab = await new_browser()
+        tab.client.cookies.set("tagback", browser.cookie or "", domain="127.0.0.1", path="/")
+        slow = {"kind": "slow_after", "on": "GET /2/users/me", "seconds": 1}
+        assert (await x.client.post("/sandbox/faults", json=slow)).is_success
+        coming = asyncio.create_task(browser.open(back))
+        async with asyncio.timeout(20):
+            while not (await x.client.get("/sandbox/faults")).json()["fired"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await tab.open(f"/link?handoff={make_link()}")
+        await coming
+        async with sessions() as session:
+            usage = await session.execute(text("SELECT kind, units FROM network_usage"))
+            assert [tuple(row) for row in usage] == [("user_read", 1)]
+
     async def test_is_never_by_a_name_that_a_browser_has_made_up(self, browser: Browser) -> None:
         browser.client.cookies.set("tagback", "made-up")
         await browser.open("/link")
@@ -184,6 +204,37 @@ class TestTheWayBack:
 
 
 class TestTheIssuersLink:
+    @pytest.mark.parametrize("first", ["sign-in", "way-to-x"])
+    async def test_tapped_more_than_once_leaves_one_session(
+        self, browser: Browser, sessions: Sessions, first: str
+    ) -> None:
+        """Each tap comes with the cookie from before; the browser may keep any answer's."""
+        await (browser.sign_in() if first == "sign-in" else browser.leave_for_x())
+        before = f"tagback={browser.cookie}"
+        address = f"/link?handoff={make_link()}"
+        async with AsyncClient(base_url=browser.client.base_url, verify=False) as other:
+            answers = await asyncio.gather(
+                *(other.get(address, headers={"cookie": before}) for _ in range(4))
+            )
+        assert {answer.status_code for answer in answers} == {303}
+        (after,) = {answer.cookies["tagback"] for answer in answers}
+        assert after not in before
+        assert await handles(sessions) == ["ann" if first == "sign-in" else None]
+        browser.client.cookies.set("tagback", after, domain="127.0.0.1", path="/")
+        page = await browser.open("/link")
+        assert ("/link/consent" in page.forms) == (first == "sign-in")
+        assert "Visa ending in 4242" in page.text
+
+    async def test_gives_its_session_to_nobody_who_has_the_cookie_from_before_alone(
+        self, browser: Browser, new_browser: NewBrowser
+    ) -> None:
+        await browser.sign_in()
+        attacker = await new_browser()
+        attacker.client.cookies.set("tagback", browser.cookie or "", domain="127.0.0.1", path="/")
+        await browser.open(f"/link?handoff={make_link()}")
+        page = await attacker.open(f"/link?handoff={make_link()}")
+        assert "@ann" not in page.text
+
     async def test_does_not_come_to_a_session_that_was_planted(
         self, browser: Browser, new_browser: NewBrowser
     ) -> None:
