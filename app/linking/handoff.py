@@ -37,8 +37,8 @@ class Handoff(WithoutCardNumbers):
     iat: StrictInt
     exp: StrictInt
     card_ref: ExternalId
+    last4: LastFour  # by which the person knows that it is his card, and no stranger's
     card_network: ShortText | None = None
-    last4: LastFour | None = None
     locale: KnownLocale | None = None
     country: Country | None = None
     time_zone: KnownTimeZone | None = None

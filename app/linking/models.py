@@ -31,6 +31,8 @@ class LinkSession(Base):
     proved_at: Mapped[datetime | None]
     sign_ins: Mapped[int] = mapped_column(server_default="0")  # begun
     handoff: Mapped[dict[str, Any] | None]  # the claims of the issuer's link
+    # that it is for another member than the one before it
+    handoff_changed: Mapped[bool] = mapped_column(server_default="false")
     member_id: Mapped[UUID | None] = mapped_column(ForeignKey("members.id", ondelete="CASCADE"))
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]

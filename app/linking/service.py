@@ -28,7 +28,7 @@ from app.members.schemas import AccountIn
 
 NETWORK = "x"
 UNFINISHED = KEPT
-LINKED = timedelta(minutes=30)
+LINKED = timedelta(minutes=30)  # as long as a sign-in counts
 SIGN_INS_MAX = 20  # begun by one browser
 
 
@@ -55,6 +55,7 @@ class Standing(NamedTuple):
     linked: Linked | None = None
     about: str | None = None
     problem: str | None = None
+    handoff_changed: bool = False
 
     @property
     def card(self) -> Card | None:
@@ -119,6 +120,23 @@ def _after(token: str, link: str) -> str:
     return urlsafe_b64encode(made).rstrip(b"=").decode()
 
 
+def _proved_account(row: LinkSession, now: datetime) -> str | None:
+    """Whose the browser's person is, if he has shown it lately."""
+    is_fresh = row.proved_at is not None and now - row.proved_at < LINKED
+    return row.account_id if is_fresh else None
+
+
+async def _change_holder(session: AsyncSession, row: LinkSession) -> None:
+    """The link is for another member than the one before: perhaps of somebody else at the same
+    screen, perhaps swapped in by a stranger. Who is not linked must show again who he is.
+    """
+    row.handoff_changed = True
+    if row.account_id is None:
+        return
+    if await members.find_holder(session, network=NETWORK, account_id=row.account_id) is None:
+        row.network = row.account_id = row.handle = row.proved_at = None
+
+
 async def keep_handoff(
     session: AsyncSession, *, token: str | None, link: str, handoff: Handoff, now: datetime
 ) -> str:
@@ -133,6 +151,8 @@ async def keep_handoff(
         if await _find(session, after, now) is not None:
             return after
     row, token = await _find_or_make(session, token, now)
+    if row.handoff is not None and row.handoff["sub"] != handoff.sub:
+        await _change_holder(session, row)
     row.handoff = handoff.model_dump(mode="json")
     row.expires_at = max(row.expires_at, now + UNFINISHED)
     return _rename(row, token, _after(token, link))
@@ -205,18 +225,21 @@ async def _standing(
     session: AsyncSession, row: LinkSession, text_version: str, now: datetime
 ) -> Standing:
     handoff, problem = await _useful_handoff(session, row, now)
-    standing = Standing(row.handle, handoff, problem=problem)
-    if row.account_id is None:
+    has_changed = handoff is not None and row.handoff_changed
+    standing = Standing(None, handoff, problem=problem, handoff_changed=has_changed)
+    account_id = _proved_account(row, now)
+    if account_id is None:
         return standing
+    standing = standing._replace(handle=row.handle)
     # asked each time: it may have been unlinked elsewhere meanwhile
-    member = await members.find_holder(session, network=NETWORK, account_id=row.account_id)
+    member = await members.find_holder(session, network=NETWORK, account_id=account_id)
     is_left = handoff is not None
     if member is not None:
         active = await cards.list_active(session, member_id=member.id)
         linked = Linked(
             member.id,
             [Card(card.network, card.last4) for card in active],
-            has_stopped=await _has_stopped(session, member, row.account_id),
+            has_stopped=await _has_stopped(session, member, account_id),
         )
         standing = standing._replace(linked=linked)
         is_known = handoff is not None and handoff.card_ref in {card.ref for card in active}
@@ -225,7 +248,7 @@ async def _standing(
         if is_known and not linked.has_stopped:
             return standing._replace(problem="already_linked")
         is_left = is_left or linked.has_stopped
-    about = _about(row.account_id, handoff, text_version) if is_left else None
+    about = _about(account_id, handoff, text_version) if is_left else None
     return standing._replace(about=about)
 
 
@@ -271,7 +294,7 @@ async def consent(
         raise Conflict("something else was shown", code="changed")
     if found.handoff is not None:
         row.member_id = await _link(session, row, found.handoff, text_version, now)
-        row.handoff = None
+        row.handoff, row.handoff_changed = None, False
     elif found.linked is not None:
         await linking.consent_again(
             session, member_id=found.linked.member_id, text_version=text_version, now=now
@@ -301,18 +324,19 @@ async def _link(
 async def unlink(session: AsyncSession, *, token: str | None, now: datetime) -> None:
     """The account that the browser's person has signed in with, and no other. Raises Conflict."""
     row, _ = await _get(session, token, now)
-    if row.account_id is None:
+    account_id = _proved_account(row, now)
+    if account_id is None:
         raise Conflict("nobody has signed in", code="session_over")
-    await members.unlink_account(session, network=NETWORK, account_id=row.account_id, now=now)
+    await members.unlink_account(session, network=NETWORK, account_id=account_id, now=now)
     row.member_id = None
 
 
 async def stop(session: AsyncSession, *, token: str | None, now: datetime) -> None:
     """Ends replies and loading for the member, whatever account he posts with. Raises Conflict."""
     row, _ = await _get(session, token, now)
-    member = None
-    if row.account_id is not None:
-        member = await members.find_holder(session, network=NETWORK, account_id=row.account_id)
+    account_id, member = _proved_account(row, now), None
+    if account_id is not None:
+        member = await members.find_holder(session, network=NETWORK, account_id=account_id)
     if member is None:
         raise Conflict("nobody who is linked has signed in", code="session_over")
     await members.opt_out(session, member_id=member.id, now=now)

@@ -158,7 +158,11 @@ async def link(
     # who has no cookie yet gets one: a form of his is known by it
     new = None if browser.token else service.new_token()
     browser = browser._replace(token=browser.token or new)
-    problems = {standing.problem, said if said in PROBLEMS else None} - {None}
+    problems = {
+        standing.problem,
+        "handoff_changed" if standing.handoff_changed else None,
+        said if said in PROBLEMS else None,
+    } - {None}
     page = show(
         request,
         "link.html",

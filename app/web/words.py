@@ -89,6 +89,8 @@ _ENGLISH = {
     "the app of your bank.",
     "handoff_refused": "This link is not one that your bank has made for this page. Please open it "
     "once more in the app of your bank.",
+    "handoff_changed": "The card here has changed: a link for another customer of your bank was "
+    "opened in this browser. Go on only if these are the last four digits of your own card.",
     "account_taken": "Your X account is linked already, to a card of somebody else. If both are "
     "yours, unlink it below first; or sign in with another X account.",
     "already_linked": "Your X account and this card are linked already: there is nothing left to "
@@ -190,6 +192,9 @@ _FRENCH = {
     "banque.",
     "handoff_refused": "Ce lien n'est pas de ceux que votre banque a faits pour cette page. "
     "Rouvrez-le dans l'application de votre banque.",
+    "handoff_changed": "La carte a changé ici : un lien pour un autre client de votre banque a été "
+    "ouvert dans ce navigateur. Ne continuez que si ces quatre derniers chiffres sont ceux de "
+    "votre carte.",
     "account_taken": "Votre compte X est déjà lié, à une carte de quelqu'un d'autre. Si les deux "
     "sont à vous, déliez-le d'abord ci-dessous ; ou connectez-vous avec un autre compte X.",
     "already_linked": "Votre compte X et cette carte sont déjà liés : il ne reste rien à faire.",

@@ -1,4 +1,5 @@
-"""when a card was removed: an older link of the issuer's does not bring it back
+"""when a card was removed: an older link of the issuer's does not bring it back; and that a
+browser's link is for another member than the one before
 
 Revision: 0013, after 0012
 """
@@ -19,8 +20,15 @@ def upgrade() -> None:
     op.add_column("cards", sa.Column("removed_at", sa.DateTime(timezone=True), nullable=True))
     # when is not known: no later than now
     op.execute("UPDATE cards SET removed_at = now() WHERE state = 'removed'")
+    op.add_column(
+        "link_sessions",
+        sa.Column("handoff_changed", sa.Boolean(), server_default="false", nullable=False),
+    )
+    # one that names no last four digits is not taken any more
+    op.execute("UPDATE link_sessions SET handoff = NULL WHERE handoff ->> 'last4' IS NULL")
 
 
 def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
+    op.drop_column("link_sessions", "handoff_changed")
     op.drop_column("cards", "removed_at")
