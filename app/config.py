@@ -118,6 +118,7 @@ class Settings(BaseSettings):
     x_price_message_microusd: int = Field(default=15_000, ge=0)
     x_monthly_ceiling_usd: Decimal | None = Field(default=None, ge=0)
     x_strangers_ceiling_percent: int = Field(default=20, ge=0, le=100)
+    x_sign_ins_ceiling_percent: int = Field(default=20, ge=0, le=100)
 
     # what a post must be like
     author_age_days_min: int = Field(default=0, ge=0)

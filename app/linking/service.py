@@ -16,7 +16,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.errors import Conflict, Invalid
+from app.errors import Conflict, Invalid, Unavailable
 from app.kit.sealing import Sealer
 from app.linking import queries
 from app.linking.handoff import KEPT, Handoff
@@ -30,6 +30,7 @@ NETWORK = "x"
 UNFINISHED = KEPT
 LINKED = timedelta(minutes=30)  # as long as a sign-in counts
 SIGN_INS_MAX = 20  # begun by one browser
+UNPROVED_MAX = 1_000  # sessions that are made in a minute, near enough, and have not signed in
 
 
 class Card(NamedTuple):
@@ -92,10 +93,15 @@ async def _get(session: AsyncSession, token: str | None, now: datetime) -> tuple
 async def _find_or_make(
     session: AsyncSession, token: str | None, now: datetime
 ) -> tuple[LinkSession, str]:
-    """With its token: never one that a browser brought and that is not known here."""
+    """With its token: never one that a browser brought and that is not known here. Raises
+    Unavailable when very many are made, whoever makes them.
+    """
     row = await _find(session, token, now)
     if row is not None and token is not None:
         return row, token
+    since = now - timedelta(minutes=1)
+    if await queries.count_unproved(session, since=since, most=UNPROVED_MAX) >= UNPROVED_MAX:
+        raise Unavailable("too many browsers at once want to link", code="x_unavailable")
     made = new_token()
     row = LinkSession(id_hash=_hash(made), sign_ins=0, created_at=now, expires_at=now + UNFINISHED)
     queries.add_session(session, row)

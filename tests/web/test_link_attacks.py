@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -62,6 +63,67 @@ class TestTheWayToX:
         assert page.alerts == [EN["too_many_sign_ins"]]
         page = await browser.open(await browser.decide_at_x(address, "ann"))
         assert EN["x_done"].format(handle="ann") in page.text
+
+
+class TestTheMoneyOfSignIns:
+    async def test_is_a_part_of_the_months_and_no_more(
+        self, new_browser: NewBrowser, sessions: Sessions
+    ) -> None:
+        """Else one person, signing in again and again, could use up what confirmations need."""
+        ceiling = {"x_monthly_ceiling_usd": Decimal("0.10"), "x_sign_ins_ceiling_percent": 20}
+        browser, late = await new_browser(**ceiling), await new_browser(**ceiling)
+        back = await late.decide_at_x(await late.leave_for_x(), "bob")
+        for _ in range(2):
+            assert (await browser.sign_in()).alerts == []
+        assert (await browser.submit("/link/x")).alerts == [EN["x_unavailable"]]
+        assert (await late.open(back)).alerts == [EN["x_unavailable"]]
+        async with sessions() as session:
+            usage = await session.execute(text("SELECT kind, micro_usd FROM network_usage"))
+            assert [tuple(row) for row in usage] == [("user_read", 20_000)]
+        await execute(sessions, "UPDATE network_usage SET day = day - 31")
+        assert (await browser.sign_in()).alerts == []
+
+    async def test_is_without_bound_where_no_ceiling_is_set(
+        self, browser: Browser, sessions: Sessions
+    ) -> None:
+        await execute(
+            sessions, "INSERT INTO network_usage VALUES ('x', now(), 'user_read', 1, 1000000000000)"
+        )
+        assert (await browser.sign_in()).alerts == []
+
+
+class TestTooManyAtOnce:
+    async def test_make_no_further_session_and_disturb_nobody_who_has_one(
+        self, browser: Browser, new_browser: NewBrowser, sessions: Sessions
+    ) -> None:
+        await browser.leave_for_x()
+        flood = """
+            INSERT INTO link_sessions (id_hash, created_at, expires_at)
+            SELECT int4send(one), now() + make_interval(secs => {age}), now() + interval '1 hour'
+            FROM generate_series(1, 1000) AS one
+        """
+        await execute(sessions, flood.format(age=1))  # those that come next are within its minute
+        other = await new_browser()
+        await other.open("/link")
+        assert (await other.submit("/link/x")).alerts == [EN["x_unavailable"]]
+        page = await other.open(f"/link?handoff={make_link()}")
+        assert page.alerts == [EN["x_unavailable"]]
+        assert len(await handles(sessions)) == 1_001
+        assert (await browser.sign_in()).alerts == []
+        await execute(sessions, "UPDATE link_sessions SET created_at = now() - interval '1 minute'")
+        assert (await other.sign_in("bob")).alerts == []
+
+    async def test_are_not_those_who_have_signed_in(
+        self, browser: Browser, sessions: Sessions
+    ) -> None:
+        await execute(
+            sessions,
+            "INSERT INTO link_sessions "
+            "(id_hash, created_at, expires_at, network, account_id, proved_at) "
+            "SELECT int4send(one), now(), now() + interval '1 hour', 'x', 'a', now() "
+            "FROM generate_series(1, 1000) AS one",
+        )
+        assert (await browser.sign_in()).alerts == []
 
 
 class TestTheWayBack:
