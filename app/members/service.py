@@ -243,14 +243,7 @@ async def opt_out(session: AsyncSession, *, member_id: UUID, now: datetime) -> N
     time changes nothing. Raises NotFound.
     """
     await lock_member(session, member_id)
-    accounts = await queries.accounts_of(session, member_id)
-    await _stop(
-        session,
-        [member_id],
-        [(account.network, account.account_id) for account in accounts],
-        told_by="page",
-        now=now,
-    )
+    await _stop(session, [member_id], [], told_by="page", now=now)
 
 
 async def stop_accounts(
@@ -261,9 +254,11 @@ async def stop_accounts(
     told_by: ToldBy,
     now: datetime,
 ) -> None:
-    """Whoever holds these accounts, linked or not, has said "stop". Again changes nothing."""
+    """Whoever holds these accounts, linked or not, has said "stop", with whatever account he may
+    post. Again changes nothing.
+    """
     members = await queries.lock_members_of(session, network=network, account_ids=account_ids)
-    accounts = {(network, account_id) for account_id in account_ids}
+    accounts = [(network, account_id) for account_id in account_ids]
     await _stop(session, members, accounts, told_by=told_by, now=now)
 
 
@@ -275,8 +270,9 @@ async def _stop(
     told_by: ToldBy,
     now: datetime,
 ) -> None:
-    """The members are locked already."""
-    await queries.mark_stopped(session, accounts, told_by=told_by, now=now)
+    """These accounts, and all that the members have, who are locked already."""
+    theirs = await queries.account_keys_of(session, member_ids)
+    await queries.mark_stopped(session, {*accounts, *theirs}, told_by=told_by, now=now)
     new = await queries.set_opted_out(session, member_ids, now=now)
     await enrolment_queries.insert_consents(
         session, [(member_id, now) for member_id in new], act="withdrawn", text_version=_STOP

@@ -98,6 +98,18 @@ class TestStop:
         await unlink(sessions, "a-a")
         assert await stopped(sessions, "a-a") == {"a-a"}
 
+    async def test_by_one_account_holds_for_all_that_the_member_has(
+        self, sessions: Sessions
+    ) -> None:
+        """He will not say it again with each; nor is one left out that he unlinks after."""
+        await enrol(sessions, "a")
+        await enrol(sessions, "a", account="second")
+        await enrol(sessions, "b")
+        await stop(sessions, "a-a", "stranger")
+        await unlink(sessions, "second")
+        everybody = ("a-a", "second", "a-b", "stranger")
+        assert await stopped(sessions, *everybody) == {"a-a", "second", "stranger"}
+
     async def test_is_not_undone_by_an_older_consent(self, sessions: Sessions) -> None:
         await stop(sessions, "a-a")
         assert await enrol(sessions, "a") == "created"
