@@ -291,13 +291,18 @@ async def accounts_of(session: AsyncSession, member_id: UUID) -> Sequence[Accoun
     return (await session.scalars(query)).all()
 
 
-async def account_ids_of(
-    session: AsyncSession, member_ids: Collection[UUID], *, network: str
-) -> set[str]:
-    query = select(Account.account_id).where(
-        Account.member_id.in_(member_ids), Account.network == network
+async def account_keys_of(
+    session: AsyncSession, member_ids: Collection[UUID]
+) -> list[tuple[str, str]]:
+    """Network and id of every account that these members have."""
+    found = await session.execute(
+        text(
+            "SELECT network, account_id FROM accounts "
+            "WHERE member_id = ANY(CAST(:member_ids AS uuid[]))"
+        ),
+        {"member_ids": list(member_ids)},
     )
-    return set(await session.scalars(query))
+    return [(row.network, row.account_id) for row in found]
 
 
 async def delete_account(

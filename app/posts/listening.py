@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import datetime
 from functools import partial
-from ipaddress import ip_address
 from typing import Any, Literal
 
 import httpx
@@ -75,10 +74,8 @@ def way_of_mentions(settings: Settings) -> Literal["webhook", "stream", "off"]:
         return "webhook"
     if chosen != "auto":
         return chosen
-    is_reachable = settings.public_url is not None and (
-        settings.public_url.scheme == "https" or _is_here(settings.public_url.host or "")
-    )
-    return "webhook" if is_reachable and settings.x_consumer_secret is not None else "stream"
+    is_set_up = settings.public_url is not None and settings.x_consumer_secret is not None
+    return "webhook" if is_set_up else "stream"
 
 
 def webhook_url(settings: Settings) -> str:
@@ -235,10 +232,3 @@ async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
     for ended in await asyncio.gather(*tasks, return_exceptions=True):
         if isinstance(ended, Exception):
             raise ended
-
-
-def _is_here(host: str) -> bool:
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
