@@ -25,9 +25,13 @@ INVITATION = 2
 # nobody else's reply waits until they have been looked at again and again.
 PARKED = 10
 
+# Not EXISTS: for a long queue all stopped accounts would be read at once.
+_SAID_STOP = """(SELECT true FROM stopped_accounts s
+                     WHERE s.network = r.network AND s.account_id = r.recipient_id)"""
 _DUE = f"""
     SELECT r.id, r.outcome_unknown OR r.state = 'sending' AS unknown,
-           CASE WHEN r.posted_at < :oldest THEN 'expired'
+           CASE WHEN r.posted_at < :oldest OR r.post_id LIKE 'removed:%' THEN 'expired'
+                WHEN r.kind <> 'farewell' AND {_SAID_STOP} THEN 'stopped'
                 WHEN r.offer_id::text IN (SELECT scope FROM paused) THEN 'parked'
                 ELSE 'claimed' END AS fate
     FROM replies r
@@ -50,6 +54,7 @@ _DECIDED = f"""
         attempts = r.attempts + CASE due.fate WHEN 'claimed' THEN 1 ELSE 0 END,
         priority = r.priority + CASE due.fate WHEN 'parked' THEN {PARKED} ELSE 0 END,
         outcome_unknown = due.unknown,
+        problem = CASE due.fate WHEN 'stopped' THEN 'the author has said stop' ELSE r.problem END,
         updated_at = :now
     FROM due WHERE r.id = due.id
 """  # noqa: S608 - constants
@@ -264,7 +269,9 @@ class Due(NamedTuple):
 
 
 async def take(session: AsyncSession, due: Due, *, leased_until: datetime, most: int) -> Taken:
-    """Confirmations first, then the oldest. What has waited too long expires."""
+    """Confirmations first, then the oldest. What has waited too long expires, and what answers
+    somebody who has said stop since, or a post that is forgotten.
+    """
     values = {**due._asdict(), "leased_until": leased_until, "most": most}
     rows = (await session.execute(TAKE, values)).all()
     claimed = [Claimed(*row[1:]) for row in rows if row.fate == "claimed"]
@@ -278,15 +285,18 @@ async def sweep(session: AsyncSession, due: Due, *, most: int) -> None:
 
 
 async def write_changes(session: AsyncSession, changes: Sequence[Change], *, now: datetime) -> None:
-    """A claim that is over changes nothing any more, but that a reply was sent is a fact."""
+    """A claim that is over changes nothing any more, but that a reply was sent is a fact. What was
+    forgotten meanwhile stays so.
+    """
     await session.execute(
         text(
             """
             UPDATE replies r
             SET state = c.state, leased_until = NULL, not_before = c.not_before,
                 attempts = c.attempts, outcome_unknown = c.outcome_unknown,
-                sent_post_id = c.sent_post_id, cost_microusd = c.cost_microusd,
-                problem = c.problem, updated_at = :now
+                sent_post_id = CASE WHEN r.post_id LIKE 'removed:%' THEN NULL
+                    ELSE c.sent_post_id END,
+                cost_microusd = c.cost_microusd, problem = c.problem, updated_at = :now
             FROM unnest(
                 CAST(:id AS uuid[]), CAST(:leased_until AS timestamptz[]),
                 CAST(:state AS text[]), CAST(:not_before AS timestamptz[]),

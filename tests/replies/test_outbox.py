@@ -306,18 +306,25 @@ class TestTheClaimsPlan:
         self, outbox: Outbox, database: Database
     ) -> None:
         sent = [reply(state="sent", kind="refusal", recipient_id=str(n)) for n in range(50_000)]
-        waiting = [reply() for _ in range(100)]
+        waiting = [reply() for _ in range(5_000)]
         async with outbox.sessions.begin() as session:
-            await session.execute(text("SELECT 1"))
+            await session.execute(
+                text(
+                    "INSERT INTO stopped_accounts (network, account_id, told_by, stopped_at) "
+                    "SELECT 'x', n::text, 'post', now() FROM generate_series(1, 10000) n"
+                )
+            )
             await queries.insert_replies(session, [*sent, *waiting])
         engine = make_engine(database.owner_url, role=OWNER)
         async with engine.begin() as connection:
-            await connection.execute(text("ANALYZE replies"))
+            await connection.execute(text("ANALYZE replies, stopped_accounts"))
         await engine.dispose()
         plan = await self.plan(outbox.sessions, most=16)
         assert "Index Scan using ix_replies_waiting" in plan, plan
         assert "Seq Scan on replies" not in plan, plan
         assert "Sort" not in plan, plan
+        assert "using pk_stopped_accounts" in plan, plan
+        assert "Seq Scan on stopped_accounts" not in plan, plan
 
     async def plan(self, sessions: Sessions, *, most: int) -> str:
         async with sessions() as session:
