@@ -284,11 +284,13 @@ async def sweep(session: AsyncSession, due: Due, *, most: int) -> None:
     await session.execute(_SWEEP, values)
 
 
-async def write_changes(session: AsyncSession, changes: Sequence[Change], *, now: datetime) -> None:
+async def write_changes(
+    session: AsyncSession, changes: Sequence[Change], *, now: datetime
+) -> set[UUID]:
     """A claim that is over changes nothing any more, but that a reply was sent is a fact. What was
-    forgotten meanwhile stays so.
+    forgotten meanwhile stays so. Answers which of them cost something now and did not before.
     """
-    await session.execute(
+    written = await session.execute(
         text(
             """
             UPDATE replies r
@@ -308,10 +310,12 @@ async def write_changes(session: AsyncSession, changes: Sequence[Change], *, now
             WHERE r.id = c.id
                   AND (r.state = 'sending' AND r.leased_until = c.leased_until
                        OR c.state = 'sent' AND r.state <> 'sent')
+            RETURNING r.id, old.cost_microusd IS NULL AND new.cost_microusd IS NOT NULL AS is_cost
             """
         ),
         {**as_arrays(Change._fields, changes), "now": now},
     )
+    return {row.id for row in written if row.is_cost}
 
 
 async def insert_pause(session: AsyncSession, *, scope: str, actor: str, now: datetime) -> bool:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.config import Settings
 from app.kit.months import Month
 from app.networks import queries as networks
-from app.networks.sender import Duplicate, SendResult, Sent
+from app.networks.sender import SendResult
 from app.replies import queries, window_queries
 from app.replies.budget import (
     Affordable,
@@ -231,8 +231,9 @@ async def record(
         )
         for reply, result in results
     ]
-    await queries.write_changes(session, changes, now=now)
-    sent = [reply for reply, result in results if isinstance(result, Sent | Duplicate)]
+    charged = await queries.write_changes(session, changes, now=now)
+    replies = {reply.id: reply for reply, _ in results}
+    sent = [replies[one] for one in charged]
     await _charge(session, sent, posts_read, network=network, settings=settings, now=now)
     if before.stopped_reason is None and after.stopped_reason is not None:
         log.error("replies_stopped", network=network, channel=channel, reason=after.stopped_reason)

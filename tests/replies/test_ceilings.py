@@ -227,6 +227,14 @@ class TestWhatWasSpent:
             )
         assert {one.kind: one.micro_usd for one in usage} == costs
 
+    async def test_is_charged_once_however_often_it_is_recorded(self, office: Office) -> None:
+        await queue(office.sessions, reply())
+        first, later = await office.claim(), NOW + timedelta(minutes=5)
+        second = await office.claim(now=later)
+        await office.record([(second[0], Sent("77"))], now=later)
+        await office.record([(first[0], Sent("77"))], now=later)
+        assert (await office.spent()).all == 10_000
+
 
 class TestManyWorkers:
     """Eight at once, on connections of their own, of whose sends many come to nothing or nobody
