@@ -25,6 +25,7 @@ from app.members import cards, linking
 from app.members import service as members
 from app.members.models import Member
 from app.members.schemas import AccountIn
+from app.replies import service as replies
 
 NETWORK = "x"
 UNFINISHED = KEPT
@@ -303,6 +304,13 @@ async def stop(session: AsyncSession, *, token: str | None, now: datetime) -> No
     if member is None:
         raise Conflict("nobody who is linked has signed in", code="session_over")
     await members.opt_out(session, member_id=member.id, now=now)
+    accounts = await members.list_accounts(session, member_id=member.id)
+    await replies.withdraw_for(
+        session,
+        network=NETWORK,
+        account_ids=[one.account_id for one in accounts if one.network == NETWORK],
+        now=now,
+    )
 
 
 async def forget_old(session: AsyncSession, *, now: datetime, most: int) -> int:

@@ -291,6 +291,15 @@ async def accounts_of(session: AsyncSession, member_id: UUID) -> Sequence[Accoun
     return (await session.scalars(query)).all()
 
 
+async def account_ids_of(
+    session: AsyncSession, member_ids: Collection[UUID], *, network: str
+) -> set[str]:
+    query = select(Account.account_id).where(
+        Account.member_id.in_(member_ids), Account.network == network
+    )
+    return set(await session.scalars(query))
+
+
 async def delete_account(
     session: AsyncSession, *, member_id: UUID, network: str, account_id: str, now: datetime
 ) -> bool:

@@ -260,11 +260,15 @@ async def stop_accounts(
     account_ids: Collection[str],
     told_by: ToldBy,
     now: datetime,
-) -> None:
-    """Whoever holds these accounts, linked or not, has said "stop". Again changes nothing."""
+) -> set[str]:
+    """Whoever holds these accounts, linked or not, has said "stop". Again changes nothing. Answers
+    whom we leave alone for it: these accounts, and whatever others of the network their members
+    have.
+    """
     members = await queries.lock_members_of(session, network=network, account_ids=account_ids)
     accounts = {(network, account_id) for account_id in account_ids}
     await _stop(session, members, accounts, told_by=told_by, now=now)
+    return await queries.account_ids_of(session, members, network=network) | set(account_ids)
 
 
 async def _stop(

@@ -25,13 +25,14 @@ INVITATION = 2
 # nobody else's reply waits until they have been looked at again and again.
 PARKED = 10
 
+SAID_STOP = "the author has said stop"
 # Not EXISTS: for a long queue all stopped accounts would be read at once.
-_SAID_STOP = """(SELECT true FROM stopped_accounts s
+_HAS_SAID_STOP = """(SELECT true FROM stopped_accounts s
                      WHERE s.network = r.network AND s.account_id = r.recipient_id)"""
 _DUE = f"""
     SELECT r.id, r.outcome_unknown OR r.state = 'sending' AS unknown,
            CASE WHEN r.posted_at < :oldest OR r.post_id LIKE 'removed:%' THEN 'expired'
-                WHEN r.kind <> 'farewell' AND {_SAID_STOP} THEN 'stopped'
+                WHEN r.kind <> 'farewell' AND {_HAS_SAID_STOP} THEN 'stopped'
                 WHEN r.offer_id::text IN (SELECT scope FROM paused) THEN 'parked'
                 ELSE 'claimed' END AS fate
     FROM replies r
@@ -54,7 +55,7 @@ _DECIDED = f"""
         attempts = r.attempts + CASE due.fate WHEN 'claimed' THEN 1 ELSE 0 END,
         priority = r.priority + CASE due.fate WHEN 'parked' THEN {PARKED} ELSE 0 END,
         outcome_unknown = due.unknown,
-        problem = CASE due.fate WHEN 'stopped' THEN 'the author has said stop' ELSE r.problem END,
+        problem = CASE due.fate WHEN 'stopped' THEN '{SAID_STOP}' ELSE r.problem END,
         updated_at = :now
     FROM due WHERE r.id = due.id
 """  # noqa: S608 - constants
@@ -67,6 +68,20 @@ TAKE = text(
               r.recipient_id, r.text, r.created_at, r.attempts, r.outcome_unknown, r.leased_until
     """
 ).bindparams(MOST)
+WITHDRAW = text(
+    f"""
+    UPDATE replies SET state = 'expired', problem = '{SAID_STOP}', leased_until = NULL,
+        outcome_unknown = outcome_unknown OR state = 'sending', updated_at = :now
+    WHERE id IN (
+        SELECT id FROM replies
+        WHERE state IN ('queued', 'sending') AND network = :network
+            AND channel = 'post' AND kind IN ('confirmation', 'invitation', 'refusal')
+            AND recipient_id = ANY(CAST(:account_ids AS text[]))
+            AND (state = 'queued' OR leased_until <= :now)
+        FOR UPDATE SKIP LOCKED
+    )
+    """  # noqa: S608 - constants
+)
 _SWEEP = text(_DECIDED + " AND due.fate <> 'claimed'").bindparams(MOST)
 
 
@@ -221,6 +236,17 @@ async def withdraw_invitations(
             """
         ),
         {"network": network, "root_ids": list(root_ids), "now": now},
+    )
+
+
+async def withdraw_for(
+    session: AsyncSession, *, network: str, account_ids: Collection[str], now: datetime
+) -> None:
+    """What waits to be sent, or to be sent again by nobody in particular. As with invitations, one
+    that is being claimed is sent.
+    """
+    await session.execute(
+        WITHDRAW, {"network": network, "account_ids": list(account_ids), "now": now}
     )
 
 

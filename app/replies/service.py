@@ -63,6 +63,13 @@ async def withdraw_invitations(
     await queries.withdraw_invitations(session, network=network, root_ids=root_ids, now=now)
 
 
+async def withdraw_for(
+    session: AsyncSession, *, network: str, account_ids: Collection[str], now: datetime
+) -> None:
+    """Whatever would answer these accounts, whose holders have said "stop". A farewell stays."""
+    await queries.withdraw_for(session, network=network, account_ids=account_ids, now=now)
+
+
 async def refusals_told(
     session: AsyncSession,
     *,
@@ -84,18 +91,20 @@ async def queue_farewell(
     network: str,
     account_id: str,
     message_id: str,
+    sent_at: datetime,
     locale: str | None,
     now: datetime,
     settings: Settings,
 ) -> bool:
     """The one direct message that we ever write: an answer to somebody who has told us to stop in
-    a message of his own. One a day to an account; False when there is one.
+    a message of his own, `sent_at`, which may come again for a day. One to an account for the
+    messages of a day; False when there is one.
     """
     spoken = locale_for(locale, default=settings.default_locale)
     row = NewReply(
         id=new_id(),
         network=network,
-        root_id=f"{account_id}:{now.date()}",
+        root_id=f"{account_id}:{sent_at.date()}",
         post_id=message_id,
         posted_at=now,
         offer_id=None,

@@ -14,8 +14,7 @@ from app.config import Settings
 from app.kit import clock
 from app.kit.db import Sessions
 from app.networks.x.client import open_sender
-from app.replies import sender as worker
-from app.replies import sending, service
+from app.replies import sending, service, worker
 from app.replies.queries import NewReply
 from tests.between import POST, Between, Fault, standing_between
 from tests.stand_in import PROGRAMME, StandIn
@@ -266,6 +265,7 @@ class TestAMessage:
                 network="x",
                 account_id="1",
                 message_id="77",
+                sent_at=clock.now(),
                 locale="fr",
                 now=clock.now(),
                 settings=world.x.settings,

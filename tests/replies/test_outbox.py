@@ -301,8 +301,45 @@ class TestClaim:
         assert set(await states(outbox.sessions, paused)) == {"queued"}
 
 
-class TestTheClaimsPlan:
-    async def test_reads_the_index_of_what_waits_and_nothing_else(
+class TestWithdrawing:
+    async def withdraw(self, outbox: Outbox, *accounts: str) -> None:
+        async with outbox.sessions.begin() as session:
+            await service.withdraw_for(session, network="x", account_ids=accounts, now=NOW + MINUTE)
+
+    async def test_takes_whatever_would_answer_these_accounts(self, outbox: Outbox) -> None:
+        kinds = ("confirmation", "invitation", "refusal")
+        withdrawn = [reply(kind=kind, recipient_id=one) for kind in kinds for one in ("1", "2")]
+        others = [
+            reply(recipient_id="3"),
+            reply(recipient_id="1", network="y"),
+            reply(recipient_id="1", kind="announcement", post_id=None),
+            reply(recipient_id="1", kind="farewell", channel="dm", offer_id=None),
+        ]
+        sent = reply(recipient_id="1", state="sent")
+        await queue(outbox.sessions, *withdrawn, *others, sent)
+        await self.withdraw(outbox, "1", "2")
+        assert set(await states(outbox.sessions, withdrawn)) == {"expired"}
+        assert set(await states(outbox.sessions, others)) == {"queued"}
+        assert await states(outbox.sessions, [sent]) == ["sent"]
+
+    async def test_takes_what_a_dead_worker_left_and_not_what_is_on_its_way(
+        self, outbox: Outbox
+    ) -> None:
+        left, under_way = reply(recipient_id="1"), reply(recipient_id="1")
+        await queue(outbox.sessions, left)
+        (lapsed,) = await outbox.claim()
+        await queue(outbox.sessions, under_way)
+        await outbox.claim(now=NOW + MINUTE / 2)
+        await self.withdraw(outbox, "1")
+        assert await states(outbox.sessions, [left, under_way]) == ["expired", "sending"]
+        row = (await rows(outbox.sessions))[left.id]
+        assert (row["outcome_unknown"], row["problem"]) == (True, queries.SAID_STOP)
+        await outbox.record((lapsed, Sent("99")), now=NOW + 2 * MINUTE)
+        assert await states(outbox.sessions, [left]) == ["sent"]
+
+
+class TestThePlans:
+    async def test_read_the_index_of_what_waits_and_nothing_else(
         self, outbox: Outbox, database: Database
     ) -> None:
         sent = [reply(state="sent", kind="refusal", recipient_id=str(n)) for n in range(50_000)]
@@ -325,6 +362,14 @@ class TestTheClaimsPlan:
         assert "Sort" not in plan, plan
         assert "using pk_stopped_accounts" in plan, plan
         assert "Seq Scan on stopped_accounts" not in plan, plan
+        async with outbox.sessions() as session:
+            withdrawing = await session.scalars(
+                text("EXPLAIN " + queries.WITHDRAW.text),
+                {"network": "x", "account_ids": ["1", "2"], "now": NOW},
+            )
+            plan = "\n".join(withdrawing)
+        assert "Index Scan using ix_replies_waiting" in plan, plan
+        assert "Seq Scan on replies" not in plan, plan
 
     async def plan(self, sessions: Sessions, *, most: int) -> str:
         async with sessions() as session:

@@ -15,8 +15,10 @@ from app.cli.jobs import run_job
 from app.kit.db import Sessions
 from app.members import service as members
 from app.members.schemas import MemberLine
+from app.replies import service as replies
 from app.web.words import CONSENT_VERSION, WORDS
 from tests.hand_offs import make_link
+from tests.replies.outbox import reply
 
 EN = WORDS["en"]
 
@@ -346,6 +348,19 @@ class TestWhoIsLinked:
             ("given", "page-1 en"),
         ]
         assert await rows(sessions, "SELECT opted_out_at FROM members") == [(None,)]
+
+    async def test_gets_no_reply_any_more_that_waits_when_he_stops(
+        self, browser: Browser, sessions: Sessions
+    ) -> None:
+        await link(browser)
+        now = datetime.now(UTC)
+        async with sessions.begin() as session:
+            await session.execute(text("SELECT 1"))
+            mine, other = (reply(at=now, recipient_id=one) for one in ("1", "2"))
+            await replies.queue(session, rows=[mine, other])
+        await browser.submit("/link/stop")
+        states = "SELECT recipient_id, state FROM replies ORDER BY 1"
+        assert await rows(sessions, states) == [("1", "expired"), ("2", "queued")]
 
     async def test_and_was_unlinked_elsewhere_sees_nothing_more(
         self, browser: Browser, sessions: Sessions

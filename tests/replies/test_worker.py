@@ -15,8 +15,7 @@ from app.kit import clock
 from app.kit.db import DATABASE_ERRORS, Sessions
 from app.networks.sender import Found, RateLimited, Sender, SendResult, Sent, Unknown
 from app.networks.x.client import open_sender
-from app.replies import sender as worker
-from app.replies import sending, service
+from app.replies import sending, service, worker
 from app.replies.queries import NewReply
 from tests.stand_in import StandIn, StartX
 
