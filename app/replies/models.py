@@ -47,15 +47,6 @@ class Reply(Base):
             "channel",
             postgresql_where=sql("state = 'sending'"),
         ),
-        # a refusal is told once per account and offer
-        Index(
-            "uq_replies_refusal",
-            "network",
-            "recipient_id",
-            "offer_id",
-            unique=True,
-            postgresql_where=sql("kind = 'refusal'"),
-        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
@@ -94,6 +85,19 @@ class Invitation(Base):
     network: Mapped[str] = mapped_column(primary_key=True)
     account_id: Mapped[str] = mapped_column(primary_key=True)
     invited_at: Mapped[datetime]
+
+
+class Refusal(Base):
+    """That an account was told why it has no coupon of an offer: once. Replies do not say it, for
+    they forget whom they went to when the post is deleted.
+    """
+
+    __tablename__ = "refusals"
+
+    network: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[str] = mapped_column(primary_key=True)
+    offer_id: Mapped[UUID] = mapped_column(primary_key=True)
+    told_at: Mapped[datetime]
 
 
 class Pause(Base):

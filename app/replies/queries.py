@@ -201,21 +201,27 @@ async def claim_invitations(
     return set(invited)
 
 
-async def refusals_told(
-    session: AsyncSession,
-    *,
-    network: str,
-    recipient_ids: Collection[str],
-    offer_ids: Collection[UUID],
+async def claim_refusals(
+    session: AsyncSession, *, network: str, pairs: Collection[tuple[str, UUID]], now: datetime
 ) -> set[tuple[str, UUID]]:
-    rows = await session.execute(
+    """Marks as told, and returns, those of the pairs of account and offer that were never told."""
+    told = await session.execute(
         text(
-            "SELECT recipient_id, offer_id FROM replies WHERE network = :network "
-            "AND kind = 'refusal' AND recipient_id = ANY(:recipients) AND offer_id = ANY(:offers)"
+            """
+            INSERT INTO refusals (network, account_id, offer_id, told_at)
+            SELECT CAST(:network AS text), wanted.*, CAST(:now AS timestamptz)
+            FROM unnest(CAST(:account_ids AS text[]), CAST(:offer_ids AS uuid[])) AS wanted
+            ON CONFLICT DO NOTHING
+            RETURNING account_id, offer_id
+            """
         ),
-        {"network": network, "recipients": list(recipient_ids), "offers": list(offer_ids)},
+        {
+            "network": network,
+            "now": now,
+            **as_arrays(("account_ids", "offer_ids"), sorted(set(pairs))),
+        },
     )
-    return {(row.recipient_id, row.offer_id) for row in rows}
+    return {(row.account_id, row.offer_id) for row in told}
 
 
 async def withdraw_invitations(

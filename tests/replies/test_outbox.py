@@ -138,11 +138,6 @@ class TestQueue:
         await queue(outbox.sessions)
         assert not await rows(outbox.sessions)
 
-    async def test_a_refusal_to_an_account_stands_once(self, outbox: Outbox) -> None:
-        await queue(outbox.sessions, reply(kind="refusal", recipient_id="7"))
-        with pytest.raises(asyncpg.UniqueViolationError):
-            await queue(outbox.sessions, reply(kind="refusal", recipient_id="7"))
-
     async def test_wakes_those_who_listen(self, outbox: Outbox) -> None:
         wake = asyncio.Event()
         listening = asyncio.create_task(
@@ -186,24 +181,32 @@ class TestInvitations:
         assert await self.invite(sessions, "1") == {"1"}
 
 
-class TestRefusalsTold:
-    async def test_are_those_of_the_accounts_and_offers_asked_for(self, outbox: Outbox) -> None:
+class TestRefusals:
+    async def refuse(
+        self, sessions: Sessions, *pairs: tuple[str, UUID], network: str = "x"
+    ) -> set[tuple[str, UUID]]:
+        async with sessions.begin() as session:
+            return await service.claim_refusals(session, network=network, pairs=pairs, now=NOW)
+
+    async def test_are_told_once_to_an_account_for_an_offer(self, sessions: Sessions) -> None:
         other = new_id()
-        await queue(
-            outbox.sessions,
-            reply(kind="refusal", recipient_id="7"),
-            reply(kind="refusal", recipient_id="8", offer_id=other),
-            reply(kind="confirmation", recipient_id="9"),
-            reply(kind="refusal", recipient_id="7", network="elsewhere"),
+        assert await self.refuse(sessions, ("7", OFFER), ("8", other)) == {
+            ("7", OFFER),
+            ("8", other),
+        }
+        again = [("7", OFFER), ("7", other), ("8", OFFER), ("8", other)]
+        assert await self.refuse(sessions, *again) == {("7", other), ("8", OFFER)}
+        assert await self.refuse(sessions, ("7", OFFER), network="elsewhere") == {("7", OFFER)}
+        assert await self.refuse(sessions) == set()
+
+    async def test_of_two_at_once_only_one_is_told(self, sessions: Sessions) -> None:
+        pairs = [(str(number), OFFER) for number in range(50)]
+        told = await asyncio.gather(
+            self.refuse(sessions, *pairs),
+            self.refuse(sessions, *reversed(pairs)),
+            self.refuse(sessions, *pairs),
         )
-        async with outbox.sessions() as session:
-            told = await service.refusals_told(
-                session, network="x", recipient_ids=["7", "8", "9"], offer_ids=[OFFER]
-            )
-            assert told == {("7", OFFER)}
-            assert not await service.refusals_told(
-                session, network="x", recipient_ids=[], offer_ids=[OFFER]
-            )
+        assert sorted(pair for found in told for pair in found) == sorted(pairs)
 
 
 class TestClaim:
