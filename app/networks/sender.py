@@ -83,6 +83,16 @@ class Unknown(_Answer):
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class LookupFailed(_Answer):
+    """Whether it was sent before could not be found out, so nothing was sent. `again_at`: None
+    where the network does not say.
+    """
+
+    detail: str
+    again_at: datetime | None = None
+
+
 SendResult = (
     Sent
     | Duplicate
@@ -93,14 +103,11 @@ SendResult = (
     | AccessRefused
     | Temporary
     | Unknown
+    | LookupFailed
 )
-
+NotFoundOut = LookupFailed | OutOfCredits | AccessRefused
 
 MESSAGES_IN_FLIGHT_MAX = 2
-
-
-class LookupFailedError(Exception):
-    """Whether a reply was sent could not be found out."""
 
 
 class Found(NamedTuple):
@@ -126,7 +133,5 @@ class Sender(Protocol):
         Unknown: no network tells a message from its double.
         """
 
-    async def find_own(self, text: str, since: datetime) -> Found:
-        """The account's own post with this text that is not older than `since`. Raises
-        LookupFailedError.
-        """
+    async def find_own(self, text: str, since: datetime) -> Found | NotFoundOut:
+        """The account's own post with this text that is not older than `since`."""

@@ -16,7 +16,8 @@ from app.kit.db import DATABASE_ERRORS, Sessions
 from app.networks.sender import (
     MESSAGES_IN_FLIGHT_MAX,
     AccessRefused,
-    LookupFailedError,
+    Found,
+    LookupFailed,
     OutOfCredits,
     RateLimited,
     Refused,
@@ -207,12 +208,12 @@ class _Worker:
                     return await self._deliver_message(reply)
                 if reply.outcome_unknown:
                     found = await self._sender.find_own(reply.text, reply.created_at)
+                    if not isinstance(found, Found):
+                        return found
                     self._posts_read += found.reads
                     if found.post_id is not None:
                         return Sent(found.post_id)
                 return await self._sender.send(reply.text, reply.post_id)
-        except LookupFailedError as error:
-            return Unknown(str(error))
         except TimeoutError:
             return Unknown("no answer for most of the lease")
         except Exception as error:
@@ -230,6 +231,8 @@ class _Worker:
         """What the others that are claimed must know before it is recorded."""
         if isinstance(result, RateLimited | OutOfCredits | AccessRefused):
             self._is_refused = True
+        if isinstance(result, LookupFailed):
+            return
         was_away = self._is_network_away()
         failures = self._network_failures + 1 if isinstance(result, Temporary) else 0
         self._network_failures = min(failures, 16)

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from app.config import Settings
 from app.kit import clock
 from app.kit.db import DATABASE_ERRORS, Sessions
-from app.networks.sender import Found, RateLimited, Sender, SendResult, Sent, Unknown
+from app.networks.sender import Found, NotFoundOut, RateLimited, Sender, SendResult, Sent, Unknown
 from app.networks.x.client import open_sender
 from app.replies import sending, service, worker
 from app.replies.queries import NewReply
@@ -42,7 +42,7 @@ class Watched:
         self.results.append(result)
         return result
 
-    async def find_own(self, text: str, since: datetime) -> Found:
+    async def find_own(self, text: str, since: datetime) -> Found | NotFoundOut:
         self.lookups += 1
         return await self.sender.find_own(text, since)
 

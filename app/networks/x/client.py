@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from html import unescape
+from http import HTTPStatus
 from typing import Any
 
 import httpx
@@ -22,11 +23,14 @@ from app.networks.sender import (
     MESSAGES_IN_FLIGHT_MAX,
     AccessRefused,
     Found,
-    LookupFailedError,
+    LookupFailed,
+    NotFoundOut,
+    OutOfCredits,
     SendResult,
     Temporary,
     Unknown,
 )
+from app.networks.x.calls import CallError, ask
 from app.networks.x.problems import read_answer
 
 NETWORK = "x"
@@ -107,12 +111,27 @@ class XSender:
             id_name=id_name,
         )
 
-    async def find_own(self, text: str, since: datetime) -> Found:
+    async def find_own(self, text: str, since: datetime) -> Found | NotFoundOut:
         """Looks at the newest 1,000 at most, from five minutes before `since`."""
+        try:
+            return await self._look_for(text, since)
+        except AccountRefusedError as error:
+            return AccessRefused(error.detail)
+        except AccountUnavailableError as error:
+            return LookupFailed(str(error))
+        except CallError as error:
+            if error.is_about_credits:
+                return OutOfCredits(error.detail)
+            if error.status == HTTPStatus.UNAUTHORIZED:
+                return AccessRefused(f"token refused: {error.detail}")
+            return LookupFailed(error.detail, error.resets_at)
+
+    async def _look_for(self, text: str, since: datetime) -> Found:
+        path = f"/2/users/{await self._account.id()}/tweets"
         query: dict[str, Any] = {"max_results": _PAGE_POSTS, "since_id": _id_at(since)}
         reads = 0
         for _ in range(LOOKUP_PAGES_MAX):
-            page = await self._own_posts(query)
+            page = await ask(self._client, "GET", path, _posts_decoder, params=query)
             reads += len(page.data)
             for post in page.data:
                 # X escapes, and puts the handle of the one who is answered in front.
@@ -122,20 +141,6 @@ class XSender:
                 break
             query["pagination_token"] = page.meta.next_token
         return Found(None, reads)
-
-    async def _own_posts(self, query: dict[str, Any]) -> _OwnPosts:
-        try:
-            account_id = await self._account.id()
-            answer = await self._client.get(f"/2/users/{account_id}/tweets", params=query)
-            answer.raise_for_status()
-            return _posts_decoder.decode(answer.content)
-        except (
-            httpx.HTTPError,
-            ValueError,
-            AccountRefusedError,
-            AccountUnavailableError,
-        ) as error:
-            raise LookupFailedError(f"own posts: {type(error).__name__}") from error
 
 
 def _id_at(moment: datetime) -> str:
