@@ -9,6 +9,8 @@ from app.kit.db import Base
 from app.kit.ids import new_id
 
 WAITING = "state IN ('queued', 'sending')"
+# claimed and not recorded, or perhaps sent and not yet paid for
+UNDER_WAY = "state = 'sending' OR outcome_unknown AND cost_microusd IS NULL"
 
 
 class Reply(Base):
@@ -42,10 +44,12 @@ class Reply(Base):
             postgresql_where=sql(WAITING),
         ),
         Index(
-            "ix_replies_sending",
+            "ix_replies_under_way",
             "network",
             "channel",
-            postgresql_where=sql("state = 'sending'"),
+            "priority",
+            "created_at",
+            postgresql_where=sql(UNDER_WAY),
         ),
     )
 

@@ -20,7 +20,6 @@ from app.networks.sender import (
     LookupFailed,
     OutOfCredits,
     RateLimited,
-    Refused,
     Sender,
     SendResult,
     Sent,
@@ -224,7 +223,7 @@ class _Worker:
     async def _deliver_message(self, reply: Claimed) -> SendResult:
         """At most once: a second farewell would be what the first says will not come."""
         if reply.outcome_unknown:
-            return Refused("may have arrived when it was sent before")
+            return Unknown("it was sent before, and what came of it was not recorded")
         return await self._sender.send_message(reply.text, reply.recipient_id)
 
     def _note(self, result: SendResult) -> None:

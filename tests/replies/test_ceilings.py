@@ -37,6 +37,7 @@ class Office:
         changed = {
             "x_monthly_ceiling_usd": None if ceiling is None else Decimal(ceiling),
             "x_price_post_microusd": 10_000,
+            "x_price_owned_read_microusd": 0,
             "x_replies_per_window": 10_000,
             "x_messages_per_window": 10_000,
             "x_messages_per_day": 10_000,
@@ -60,7 +61,11 @@ class Office:
             return claim.replies
 
     async def record(
-        self, results: Sequence[tuple[Claimed, SendResult]], *, now: datetime = NOW
+        self,
+        results: Sequence[tuple[Claimed, SendResult]],
+        *,
+        now: datetime = NOW,
+        posts_read: int = 0,
     ) -> None:
         async with self.sessions.begin() as session:
             await sending.record(
@@ -70,6 +75,7 @@ class Office:
                 results=results,
                 settings=self.settings,
                 now=now,
+                posts_read=posts_read,
             )
 
     async def send(self, most: int = 100, **more: Any) -> int:
@@ -169,6 +175,75 @@ class TestTheCeiling:
         office = office.having("0")
         await queue(office.sessions, reply())
         assert await office.send() == 0
+
+
+class TestWhatMayHaveBeenSent:
+    """X has taken it perhaps, and charged for it."""
+
+    async def test_is_counted_until_it_is_known(self, office: Office) -> None:
+        office = office.having("0.10")
+        await queue(office.sessions, *[reply() for _ in range(30)])
+        claimed, later = await office.claim(), NOW + timedelta(minutes=1)
+        assert len(claimed) == 10
+        await office.record([(one, Unknown("no answer")) for one in claimed])
+        again = await office.claim(now=later)
+        assert {one.id for one in again} == {one.id for one in claimed}
+        assert all(one.outcome_unknown for one in again)
+        await office.record([(one, Sent("1")) for one in again[:6]], now=later)
+        await office.record([(one, NotAllowed("no")) for one in again[6:]], now=later)
+        assert await office.send(now=later) == 4
+        assert (await office.spent()).all == 100_000
+
+    async def test_takes_its_own_place_in_the_networks_limits(self, office: Office) -> None:
+        office = office.having("1.00", x_replies_per_window=4)
+        await queue(office.sessions, *[reply() for _ in range(12)])
+        claimed, later = await office.claim(3), NOW + timedelta(minutes=1)
+        await office.record([(one, Unknown("no answer")) for one in claimed])
+        (again,) = await office.claim(now=later)
+        assert again.outcome_unknown
+
+    @pytest.mark.parametrize("kind", ["confirmation", "invitation"])
+    async def test_is_charged_when_it_ends_so(self, office: Office, kind: str) -> None:
+        office = office.having("1.00")
+        queued = reply(kind=kind)
+        await queue(office.sessions, queued)
+        now = NOW
+        for _ in range(8):
+            (claimed,) = await office.claim(now=now)
+            await office.record([(claimed, Unknown("no answer"))], now=now)
+            now += timedelta(minutes=2)
+        for _ in range(2):
+            assert await office.claim(now=now) == []
+        assert await states(office.sessions, [queued]) == ["failed"]
+        assert await office.spent() == Spent(10_000, 10_000 if kind == "invitation" else 0)
+        assert (await rows(office.sessions))[queued.id]["cost_microusd"] == 10_000
+
+    async def test_is_charged_when_it_expires(self, office: Office) -> None:
+        office = office.having("1.00", reply_age_hours_max=1)
+        dead, lost, never = reply(), reply(), reply()
+        await queue(office.sessions, dead, lost)
+        claimed = {one.id: one for one in await office.claim()}
+        await office.record([(claimed[lost.id], Unknown("no answer"))])
+        await queue(office.sessions, never)
+        later = NOW + timedelta(hours=2)
+        for _ in range(2):
+            assert await office.claim(now=later) == []
+        assert set(await states(office.sessions, [dead, lost, never])) == {"expired"}
+        assert (await office.spent()).all == 20_000
+        await office.record([(claimed[dead.id], Sent("1"))], now=later)
+        assert (await office.spent()).all == 20_000
+
+    async def test_is_charged_in_a_message(self, office: Office) -> None:
+        office = office.having("0.03")
+        await queue(office.sessions, *[farewell() for _ in range(20)])
+        begun = 0
+        for _ in range(4):
+            claimed = await office.claim(5, channel="dm")
+            begun += len(claimed)
+            if claimed:
+                await office.record([(one, Unknown("no answer")) for one in claimed])
+        assert begun == 2
+        assert (await office.spent()).all == 30_000
 
 
 class TestTheStrangersCeiling:

@@ -355,16 +355,34 @@ class TestThePlans:
                 )
             )
             await queries.insert_replies(session, [*sent, *waiting])
+            await session.execute(
+                text(
+                    "UPDATE replies SET outcome_unknown = true WHERE id IN "
+                    "(SELECT id FROM replies WHERE state = 'queued' LIMIT 20)"
+                )
+            )
         engine = make_engine(database.owner_url, role=OWNER)
         async with engine.begin() as connection:
             await connection.execute(text("ANALYZE replies, stopped_accounts"))
         await engine.dispose()
-        plan = await self.plan(outbox.sessions, most=16)
-        assert "Index Scan using ix_replies_waiting" in plan, plan
-        assert "Seq Scan on replies" not in plan, plan
-        assert "Sort" not in plan, plan
-        assert "using pk_stopped_accounts" in plan, plan
-        assert "Seq Scan on stopped_accounts" not in plan, plan
+        indexes: dict[queries.Of, str] = {
+            "fresh": "ix_replies_waiting",
+            "unsure": "ix_replies_under_way",
+            "lapsed": "ix_replies_under_way",
+        }
+        for of, index in indexes.items():
+            plan = await self.plan(outbox.sessions, of, most=16)
+            assert f"Index Scan using {index}" in plan, plan
+            assert "Seq Scan on replies" not in plan, plan
+            assert "Sort" not in plan, plan
+            assert "using pk_stopped_accounts" in plan, plan
+            assert "Seq Scan on stopped_accounts" not in plan, plan
+        async with outbox.sessions() as session:
+            counting = await session.scalars(
+                text("EXPLAIN " + queries.COUNT_UNDER_WAY.text), {"network": "x", "now": NOW}
+            )
+            plan = "\n".join(counting)
+        assert "ix_replies_under_way" in plan, plan
         async with outbox.sessions() as session:
             withdrawing = await session.scalars(
                 text("EXPLAIN " + queries.WITHDRAW.text),
@@ -374,16 +392,15 @@ class TestThePlans:
         assert "Index Scan using ix_replies_waiting" in plan, plan
         assert "Seq Scan on replies" not in plan, plan
 
-    async def plan(self, sessions: Sessions, *, most: int) -> str:
+    async def plan(self, sessions: Sessions, of: queries.Of, *, most: int) -> str:
         async with sessions() as session:
             await queries.read_in_order(session)
             found = await session.scalars(
-                text("EXPLAIN " + queries.TAKE.text).bindparams(queries.MOST),
+                text("EXPLAIN " + queries.TAKE[of].text).bindparams(queries.MOST),
                 {
                     "network": "x",
                     "channel": "post",
                     "below": queries.PARKED,
-                    "lapsed": False,
                     "now": NOW,
                     "oldest": NOW - DAY,
                     "leased_until": NOW + MINUTE,
