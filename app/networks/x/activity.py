@@ -61,20 +61,22 @@ class _Subscriptions(msgspec.Struct):
     meta: _Meta = msgspec.field(default_factory=_Meta)
 
 
-class _Webhook(msgspec.Struct):
+class Registered(msgspec.Struct):
+    """A webhook that X has."""
+
     id: str
     url: str = ""
     valid: bool = True
 
 
 class _Webhooks(msgspec.Struct):
-    data: list[_Webhook] = []
+    data: list[Registered] = []
 
 
 class _Made(msgspec.Struct):
     """X's two documents differ on whether there is a `data` around it."""
 
-    data: _Webhook | None = None
+    data: Registered | None = None
     id: str | None = None
 
 
@@ -124,7 +126,7 @@ class Activity:
         """Answers what was missing, and is made. What X refuses is told to the operator, once, and
         stops nothing but more of its kind: of too many each would be refused.
         """
-        todo = plan(await self._read(), [one for one in wanted if one not in self._refused])
+        todo = plan(await self.read(), [one for one in wanted if one not in self._refused])
         for subscription_id in todo.remove:
             await call(self._client, "DELETE", f"{_SUBSCRIPTIONS}/{subscription_id}")
         made: list[Wanted] = []
@@ -145,7 +147,7 @@ class Activity:
             log.info("subscriptions_changed", made=len(made), removed=len(todo.remove))
         return made
 
-    async def _read(self) -> list[Subscription]:
+    async def read(self) -> list[Subscription]:
         found: list[Subscription] = []
         params: dict[str, str | int] = {"max_results": _PAGE}
         while True:
@@ -157,10 +159,12 @@ class Activity:
                 return found
             params["pagination_token"] = page.meta.next_token
 
+    async def webhooks(self) -> list[Registered]:
+        return (await ask(self._client, "GET", _WEBHOOKS, _webhooks)).data
+
     async def ensure_webhook(self, url: str) -> Webhook:
         """X looks whether somebody answers there who knows the secret, so the API must be up."""
-        known = await ask(self._client, "GET", _WEBHOOKS, _webhooks)
-        for webhook in known.data:
+        for webhook in await self.webhooks():
             if webhook.url != url:
                 continue
             if not webhook.valid:

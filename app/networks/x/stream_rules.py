@@ -56,7 +56,7 @@ class StreamRules:
         added before what it replaces is deleted, so that no tag is unheard meanwhile, unless X has
         no room for both.
         """
-        present = await self._read()
+        present = await self.read()
         wanted = plan(present, tags, rules_max=self._rules_max)
         if wanted.left_out:
             log.error("stream_rules_full", tags=wanted.left_out, rules_max=self._rules_max)
@@ -70,7 +70,7 @@ class StreamRules:
             log.info("stream_rules_changed", added=len(wanted.add), deleted=len(wanted.delete))
         return len(present) + len(wanted.add) - len(wanted.delete)
 
-    async def _read(self) -> list[Rule]:
+    async def read(self) -> list[Rule]:
         found: list[Rule] = []
         params: dict[str, str | int] = {"max_results": _PAGE_RULES}
         while True:
