@@ -11,14 +11,21 @@ _DOLLAR = 1_000_000
 
 
 class Prices(NamedTuple):
-    """Of a reply to somebody who has called us, of any other post, and of a direct message."""
+    """Of a reply to somebody who has called us, of any other post, and of a direct message; and the
+    most that it may cost to find out whether a post was sent.
+    """
 
     summoned: int
     post: int
     message: int
+    look_up: int
 
     def dearest(self, channel: Channel) -> int:
         return self.message if channel == "dm" else max(self.summoned, self.post)
+
+    def again(self, channel: Channel) -> int:
+        """Beside its price, of one that may have been sent already: messages are not looked up."""
+        return 0 if channel == "dm" else self.look_up
 
 
 class Ceilings(NamedTuple):
@@ -52,6 +59,9 @@ class Money(NamedTuple):
 
     ceilings: Ceilings | None
     taken: Spent
+
+    def without(self, amount: int) -> "Money":
+        return self._replace(taken=self.taken.plus(Spent(amount)))
 
     def pays_for(self, price: int) -> Affordable:
         """How often that much. Where it is the dearest that a send may turn out to cost, and what

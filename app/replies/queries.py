@@ -264,9 +264,10 @@ async def withdraw_for(
 
 
 class UnderWay(NamedTuple):
-    """How many of a kind were claimed and not recorded, how many of these have outlived their lease
-    (what became of them is not known, and they are claimed again), how many wait and may have been
-    sent already, and how many have ended without its being known.
+    """How many of a kind were claimed and not recorded; how many of these have outlived their lease
+    (what became of them is not known, and they are claimed again), and how many are being looked
+    up; how many wait and may have been sent already; and how many have ended without its being
+    known.
     """
 
     channel: Channel
@@ -274,6 +275,7 @@ class UnderWay(NamedTuple):
     is_summoned: bool
     sending: int
     lapsed: int
+    looking_up: int
     unsure: int
     ended: int
 
@@ -283,6 +285,7 @@ COUNT_UNDER_WAY = text(
     SELECT channel, kind, is_summoned,
            count(*) FILTER (WHERE state = 'sending'),
            count(*) FILTER (WHERE state = 'sending' AND leased_until <= :now),
+           count(*) FILTER (WHERE state = 'sending' AND leased_until > :now AND outcome_unknown),
            count(*) FILTER (WHERE state = 'queued'),
            count(*) FILTER (WHERE state NOT IN ('sending', 'queued'))
     FROM replies WHERE network = :network AND ({UNDER_WAY})

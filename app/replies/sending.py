@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.config import Settings
 from app.kit.months import Month
 from app.networks import queries as networks
-from app.networks.sender import SendResult
+from app.networks.sender import LOOKUP_POSTS_MAX, SendResult
 from app.replies import queries, window_queries
 from app.replies.budget import (
     Ceilings,
@@ -57,6 +57,7 @@ def prices_of(settings: Settings) -> Prices:
         summoned=settings.x_price_summoned_reply_microusd,
         post=settings.x_price_post_microusd,
         message=settings.x_price_message_microusd,
+        look_up=LOOKUP_POSTS_MAX * settings.x_price_owned_read_microusd,
     )
 
 
@@ -101,14 +102,18 @@ async def claim(
     await queries.read_in_order(session)
     leased_until = now + timedelta(seconds=settings.reply_lease_seconds)
     due = Due(network, channel, now, now - settings.reply_age_max)
-    claimed = Claim([])
-    # What may have been sent already comes first, for its price is set aside.
+    prices, claimed = prices_of(settings), Claim([])
+    # What may have been sent already comes first: its price is set aside, to look it up is not.
+    look_ups = money.pays_for(prices.again(channel)).sends
+    again = most if look_ups is None else min(most, max(0, look_ups))
     if any(one.lapsed for one in mine):  # which have their place in the limits, too
-        claimed = await _take(session, "lapsed", due, claimed, leased_until, most)
+        claimed = await _take_again(session, "lapsed", due, claimed, leased_until, again)
     most = min(most, len(claimed.replies) + left)
     if any(one.unsure for one in mine):
-        claimed = await _take(session, "unsure", due, claimed, leased_until, most)
-    can_pay = money.pays_for(prices_of(settings).dearest(channel))
+        again = min(again, most)
+        claimed = await _take_again(session, "unsure", due, claimed, leased_until, again)
+    money = money.without(len(claimed.replies) * prices.again(channel))
+    can_pay = money.pays_for(prices.dearest(channel))
     if can_pay.sends is None or can_pay.invitations is None:
         return await _take(session, "fresh", due, claimed, leased_until, most)
     most = min(most, len(claimed.replies) + max(0, can_pay.sends))
@@ -118,6 +123,16 @@ async def claim(
         return claimed
     most = min(most, len(claimed.replies) + max(0, can_pay.invitations))
     return await _take(session, "fresh", due, claimed, leased_until, most)
+
+
+async def _take_again(
+    session: AsyncSession, of: Of, due: Due, before: Claim, leased_until: datetime, most: int
+) -> Claim:
+    """What is too old expires even where nothing may be claimed: else it would wait for ever."""
+    if most > 0:
+        return await _take(session, of, due, before, leased_until, most)
+    await queries.sweep(session, of, due, most=SWEEP_REPLIES_MAX)
+    return before
 
 
 async def _take(
@@ -179,7 +194,8 @@ async def _money(
         spent = await spent_in(session, network=network, month=Month.of(now))
         reason = why_held(ceilings, spent, dearest=prices.dearest("post"))
         sends = ((one.kind, one.is_summoned, one.sending + one.unsure) for one in under_way)
-        money = Money(ceilings, spent.plus(total(sends, prices)))
+        looking_up = sum(one.looking_up * prices.again(one.channel) for one in under_way)
+        money = Money(ceilings, spent.plus(total(sends, prices))).without(looking_up)
     if reason != allowance.held_reason:
         await window_queries.hold(session, network=network, reason=reason, now=now)
         if reason is None:

@@ -14,6 +14,7 @@ from app.config import Settings
 from app.kit import clock
 from app.kit.db import DATABASE_ERRORS, Sessions
 from app.networks.sender import (
+    LOOKUP_POSTS_MAX,
     MESSAGES_IN_FLIGHT_MAX,
     AccessRefused,
     Found,
@@ -206,10 +207,9 @@ class _Worker:
                 if reply.channel == "dm":
                     return await self._deliver_message(reply)
                 if reply.outcome_unknown:
-                    found = await self._sender.find_own(reply.text, reply.created_at)
-                    if not isinstance(found, Found):
-                        return found
-                    self._posts_read += found.reads
+                    found = await self._look_up(reply)
+                    if found.problem is not None:
+                        return found.problem
                     if found.post_id is not None:
                         return Sent(found.post_id)
                 return await self._sender.send(reply.text, reply.post_id)
@@ -219,6 +219,15 @@ class _Worker:
             # A worker that a bug can end would end with every worker on the same reply.
             log.exception("send_failed", network=reply.network, reply=str(reply.id))
             return Unknown(f"failed here: {type(error).__name__}")
+
+    async def _look_up(self, reply: Claimed) -> Found:
+        reads = LOOKUP_POSTS_MAX  # what one that is broken off has read is not known
+        try:
+            found = await self._sender.find_own(reply.text, reply.created_at)
+            reads = found.reads
+        finally:
+            self._posts_read += reads
+        return found
 
     async def _deliver_message(self, reply: Claimed) -> SendResult:
         """At most once: a second farewell would be what the first says will not come."""

@@ -12,7 +12,7 @@ from app.replies.budget import (
     why_held,
 )
 
-PRICES = Prices(summoned=10_000, post=15_000, message=20_000)
+PRICES = Prices(summoned=10_000, post=15_000, message=20_000, look_up=500_000)
 CEILINGS = Ceilings(all=100_000, strangers=20_000)
 
 

@@ -246,6 +246,64 @@ class TestWhatMayHaveBeenSent:
         assert (await office.spent()).all == 30_000
 
 
+class TestALookUp:
+    """Here $0.01 at most: a thousand posts, at a thousandth of a cent."""
+
+    @pytest.fixture
+    async def unsure(self, office: Office) -> Office:
+        """Five that may have been sent."""
+        office = office.having(None)
+        await queue(office.sessions, *[reply() for _ in range(5)])
+        claimed = await office.claim()
+        await office.record([(one, Unknown("no answer")) for one in claimed])
+        return office
+
+    def having(self, office: Office, ceiling: str) -> Office:
+        return office.having(ceiling, x_price_owned_read_microusd=10)
+
+    async def test_is_begun_where_the_money_pays_for_it(self, unsure: Office) -> None:
+        office, later = self.having(unsure, "0.07"), NOW + timedelta(minutes=1)
+        claimed = await office.claim(now=later)
+        assert len(claimed) == 2
+        assert await office.claim(now=later) == []
+        # nobody knows what will be read before it is
+        await office.record([(one, Sent("1")) for one in claimed], now=later, posts_read=1_200)
+        assert (await office.spent()).all == 32_000
+        assert len(await office.claim(now=later)) == 0
+        assert len(await self.having(unsure, "0.08").claim(now=later)) == 1
+
+    async def test_is_paid_for_before_what_is_new(self, unsure: Office) -> None:
+        office, later = self.having(unsure, "0.12"), NOW + timedelta(minutes=1)
+        await queue(office.sessions, *[reply() for _ in range(5)])
+        claimed = await office.claim(now=later)
+        assert [one.outcome_unknown for one in claimed] == [True] * 5 + [False] * 2
+
+    async def test_of_a_worker_that_died_is_given_up_with_its_lease(self, unsure: Office) -> None:
+        office, later = self.having(unsure, "0.06"), NOW + timedelta(minutes=1)
+        (one,) = await office.claim(now=later)
+        (again,) = await office.claim(now=one.leased_until)
+        assert again.leased_until > one.leased_until
+
+    async def test_that_nobody_can_pay_for_waits_until_its_reply_expires(
+        self, unsure: Office
+    ) -> None:
+        office = self.having(unsure, "0.05").having(
+            "0.05", x_price_owned_read_microusd=10, reply_age_hours_max=1
+        )
+        for hours in (0.5, 2, 2):
+            assert await office.claim(now=NOW + timedelta(hours=hours)) == []
+        async with office.sessions() as session:
+            found = (await service.summary(session))["replies"]
+        assert found == {"confirmation": {"expired": 5}}
+        assert (await office.spent()).all == 50_000
+
+    async def test_costs_a_message_nothing(self, office: Office) -> None:
+        office = self.having(office, "0.02")
+        await queue(office.sessions, farewell())
+        (one,) = await office.claim(channel="dm")
+        assert len(await office.claim(channel="dm", now=one.leased_until)) == 1
+
+
 class TestTheStrangersCeiling:
     async def test_holds_invitations_alone(self, office: Office) -> None:
         office = office.having("1.00", x_strangers_ceiling_percent=5)
@@ -318,7 +376,9 @@ class TestManyWorkers:
 
     @pytest.mark.parametrize("seed", range(4))
     async def test_never_spend_more_than_there_is(self, office: Office, seed: int) -> None:
-        office = office.having("0.40", x_strangers_ceiling_percent=20)
+        office = office.having(
+            "0.40", x_strangers_ceiling_percent=20, x_price_owned_read_microusd=10
+        )
         kinds = ["confirmation"] * 10 + ["refusal"] * 10 + ["invitation"] * 60
         posts = [reply(kind=kind, recipient_id=str(n)) for n, kind in enumerate(kinds)]
         await queue(office.sessions, *posts, *[farewell() for _ in range(20)])
@@ -333,8 +393,10 @@ class TestManyWorkers:
                 claimed = await office.claim(chance.randint(1, 9), channel=channel, now=now)
                 await asyncio.sleep(chance.random() / 200)
                 results = [(one, self.ending(chance)) for one in claimed]
+                looked_up = [one for one in claimed if one.outcome_unknown and channel == "post"]
+                posts_read = sum(chance.randint(0, 1_000) for _ in looked_up)
                 if results and chance.random() < 0.9:  # else it dies, and its leases run out
-                    await office.record(results, now=now)
+                    await office.record(results, now=now, posts_read=posts_read)
                 spent = await office.spent()
                 most = Spent(max(most.all, spent.all), max(most.strangers, spent.strangers))
                 now += timedelta(seconds=chance.randint(0, 90))
