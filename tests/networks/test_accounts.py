@@ -71,7 +71,9 @@ async def row(sessions: Sessions) -> dict[str, Any]:
 
 
 class TestKeys:
-    @pytest.mark.parametrize("keys", ["s3cret", f"{new_key()},s3cret", " , "])
+    @pytest.mark.parametrize(
+        "keys", ["s3cret", f"{new_key()},s3cret", " , "], ids=["one", "second", "none"]
+    )
     def test_that_are_none_are_named_and_not_shown(self, settings: Settings, keys: str) -> None:
         wrong = settings.model_copy(update={"secret_keys": SecretStr(keys)})
         with pytest.raises(SettingsError, match="TAGBACK_SECRET_KEYS") as told:
