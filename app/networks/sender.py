@@ -108,13 +108,17 @@ SendResult = (
 NotFoundOut = LookupFailed | OutOfCredits | AccessRefused
 
 MESSAGES_IN_FLIGHT_MAX = 2
+LOOKUP_POSTS_MAX = 1_000
 
 
 class Found(NamedTuple):
-    """`reads`: how many posts were read to find it, or not to; each is charged."""
+    """`reads`: how many posts were read to find it, or not to; each is charged. `problem`: why it
+    could not be found out.
+    """
 
     post_id: str | None
     reads: int
+    problem: NotFoundOut | None = None
 
 
 class Sender(Protocol):
@@ -133,5 +137,7 @@ class Sender(Protocol):
         Unknown: no network tells a message from its double.
         """
 
-    async def find_own(self, text: str, since: datetime) -> Found | NotFoundOut:
-        """The account's own post with this text that is not older than `since`."""
+    async def find_own(self, text: str, since: datetime) -> Found:
+        """The account's own post with this text that is not older than `since`. Reads
+        LOOKUP_POSTS_MAX at most.
+        """

@@ -98,6 +98,7 @@ def change(
         case Unknown(detail) if reply.channel == "dm":
             # Nothing tells a message from its double: one that may have arrived is not sent again.
             changed = _ended(reply, "failed", now, problem=f"may have arrived: {detail}")
+            changed = changed._replace(outcome_unknown=True)
         case Unknown(detail):
             changed = _tried(reply, detail, now=now, wait=LOOK_UP_AFTER * reply.attempts)
             changed = changed._replace(outcome_unknown=True)

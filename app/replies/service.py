@@ -28,8 +28,7 @@ ANNOUNCEMENTS_SHOWN = 5
 
 async def queue(session: AsyncSession, *, rows: Sequence[NewReply]) -> None:
     """One COPY, in a transaction that an earlier statement has begun. Raises asyncpg's
-    UniqueViolationError when a reply of that kind to that post, or a refusal to that account, is
-    there already.
+    UniqueViolationError when a reply of that kind to that post is there already.
     """
     if rows:
         await queries.insert_replies(session, rows)
@@ -70,19 +69,15 @@ async def withdraw_for(
     await queries.withdraw_for(session, network=network, account_ids=account_ids, now=now)
 
 
-async def refusals_told(
-    session: AsyncSession,
-    *,
-    network: str,
-    recipient_ids: Collection[str],
-    offer_ids: Collection[UUID],
+async def claim_refusals(
+    session: AsyncSession, *, network: str, pairs: Collection[tuple[str, UUID]], now: datetime
 ) -> set[tuple[str, UUID]]:
-    """Pairs of account and offer that were refused before: they are not told again."""
-    if not recipient_ids or not offer_ids:
+    """Those of the pairs of account and offer that may be told of a refusal now, for an account is
+    told of it once for an offer; they count as told if this commits.
+    """
+    if not pairs:
         return set()
-    return await queries.refusals_told(
-        session, network=network, recipient_ids=recipient_ids, offer_ids=offer_ids
-    )
+    return await queries.claim_refusals(session, network=network, pairs=pairs, now=now)
 
 
 async def queue_farewell(

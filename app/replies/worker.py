@@ -14,13 +14,13 @@ from app.config import Settings
 from app.kit import clock
 from app.kit.db import DATABASE_ERRORS, Sessions
 from app.networks.sender import (
+    LOOKUP_POSTS_MAX,
     MESSAGES_IN_FLIGHT_MAX,
     AccessRefused,
     Found,
     LookupFailed,
     OutOfCredits,
     RateLimited,
-    Refused,
     Sender,
     SendResult,
     Sent,
@@ -207,10 +207,9 @@ class _Worker:
                 if reply.channel == "dm":
                     return await self._deliver_message(reply)
                 if reply.outcome_unknown:
-                    found = await self._sender.find_own(reply.text, reply.created_at)
-                    if not isinstance(found, Found):
-                        return found
-                    self._posts_read += found.reads
+                    found = await self._look_up(reply)
+                    if found.problem is not None:
+                        return found.problem
                     if found.post_id is not None:
                         return Sent(found.post_id)
                 return await self._sender.send(reply.text, reply.post_id)
@@ -221,10 +220,19 @@ class _Worker:
             log.exception("send_failed", network=reply.network, reply=str(reply.id))
             return Unknown(f"failed here: {type(error).__name__}")
 
+    async def _look_up(self, reply: Claimed) -> Found:
+        reads = LOOKUP_POSTS_MAX  # what one that is broken off has read is not known
+        try:
+            found = await self._sender.find_own(reply.text, reply.created_at)
+            reads = found.reads
+        finally:
+            self._posts_read += reads
+        return found
+
     async def _deliver_message(self, reply: Claimed) -> SendResult:
         """At most once: a second farewell would be what the first says will not come."""
         if reply.outcome_unknown:
-            return Refused("may have arrived when it was sent before")
+            return Unknown("it was sent before, and what came of it was not recorded")
         return await self._sender.send_message(reply.text, reply.recipient_id)
 
     def _note(self, result: SendResult) -> None:

@@ -110,6 +110,7 @@ class TestAReply:
     def test_in_a_message_is_not_sent_again_when_it_may_have_arrived(self) -> None:
         done = after(Unknown("no answer"), channel="dm", kind="farewell")
         assert (done.state, done.problem) == ("failed", "may have arrived: no answer")
+        assert done.outcome_unknown
 
     def test_in_a_message_that_was_not_sent_is_tried_again(self) -> None:
         assert after(Temporary("not reached"), channel="dm", kind="farewell").state == "queued"

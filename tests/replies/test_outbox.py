@@ -138,11 +138,6 @@ class TestQueue:
         await queue(outbox.sessions)
         assert not await rows(outbox.sessions)
 
-    async def test_a_refusal_to_an_account_stands_once(self, outbox: Outbox) -> None:
-        await queue(outbox.sessions, reply(kind="refusal", recipient_id="7"))
-        with pytest.raises(asyncpg.UniqueViolationError):
-            await queue(outbox.sessions, reply(kind="refusal", recipient_id="7"))
-
     async def test_wakes_those_who_listen(self, outbox: Outbox) -> None:
         wake = asyncio.Event()
         listening = asyncio.create_task(
@@ -186,24 +181,32 @@ class TestInvitations:
         assert await self.invite(sessions, "1") == {"1"}
 
 
-class TestRefusalsTold:
-    async def test_are_those_of_the_accounts_and_offers_asked_for(self, outbox: Outbox) -> None:
+class TestRefusals:
+    async def refuse(
+        self, sessions: Sessions, *pairs: tuple[str, UUID], network: str = "x"
+    ) -> set[tuple[str, UUID]]:
+        async with sessions.begin() as session:
+            return await service.claim_refusals(session, network=network, pairs=pairs, now=NOW)
+
+    async def test_are_told_once_to_an_account_for_an_offer(self, sessions: Sessions) -> None:
         other = new_id()
-        await queue(
-            outbox.sessions,
-            reply(kind="refusal", recipient_id="7"),
-            reply(kind="refusal", recipient_id="8", offer_id=other),
-            reply(kind="confirmation", recipient_id="9"),
-            reply(kind="refusal", recipient_id="7", network="elsewhere"),
+        assert await self.refuse(sessions, ("7", OFFER), ("8", other)) == {
+            ("7", OFFER),
+            ("8", other),
+        }
+        again = [("7", OFFER), ("7", other), ("8", OFFER), ("8", other)]
+        assert await self.refuse(sessions, *again) == {("7", other), ("8", OFFER)}
+        assert await self.refuse(sessions, ("7", OFFER), network="elsewhere") == {("7", OFFER)}
+        assert await self.refuse(sessions) == set()
+
+    async def test_of_two_at_once_only_one_is_told(self, sessions: Sessions) -> None:
+        pairs = [(str(number), OFFER) for number in range(50)]
+        told = await asyncio.gather(
+            self.refuse(sessions, *pairs),
+            self.refuse(sessions, *reversed(pairs)),
+            self.refuse(sessions, *pairs),
         )
-        async with outbox.sessions() as session:
-            told = await service.refusals_told(
-                session, network="x", recipient_ids=["7", "8", "9"], offer_ids=[OFFER]
-            )
-            assert told == {("7", OFFER)}
-            assert not await service.refusals_told(
-                session, network="x", recipient_ids=[], offer_ids=[OFFER]
-            )
+        assert sorted(pair for found in told for pair in found) == sorted(pairs)
 
 
 class TestClaim:
@@ -343,18 +346,43 @@ class TestThePlans:
         self, outbox: Outbox, database: Database
     ) -> None:
         sent = [reply(state="sent", kind="refusal", recipient_id=str(n)) for n in range(50_000)]
-        waiting = [reply() for _ in range(100)]
+        waiting = [reply() for _ in range(5_000)]
         async with outbox.sessions.begin() as session:
-            await session.execute(text("SELECT 1"))
+            await session.execute(
+                text(
+                    "INSERT INTO stopped_accounts (network, account_id, told_by, stopped_at) "
+                    "SELECT 'x', n::text, 'post', now() FROM generate_series(1, 10000) n"
+                )
+            )
             await queries.insert_replies(session, [*sent, *waiting])
+            await session.execute(
+                text(
+                    "UPDATE replies SET outcome_unknown = true WHERE id IN "
+                    "(SELECT id FROM replies WHERE state = 'queued' LIMIT 20)"
+                )
+            )
         engine = make_engine(database.owner_url, role=OWNER)
         async with engine.begin() as connection:
-            await connection.execute(text("ANALYZE replies"))
+            await connection.execute(text("ANALYZE replies, stopped_accounts"))
         await engine.dispose()
-        plan = await self.plan(outbox.sessions, most=16)
-        assert "Index Scan using ix_replies_waiting" in plan, plan
-        assert "Seq Scan on replies" not in plan, plan
-        assert "Sort" not in plan, plan
+        indexes: dict[queries.Of, str] = {
+            "fresh": "ix_replies_waiting",
+            "unsure": "ix_replies_under_way",
+            "lapsed": "ix_replies_under_way",
+        }
+        for of, index in indexes.items():
+            plan = await self.plan(outbox.sessions, of, most=16)
+            assert f"Index Scan using {index}" in plan, plan
+            assert "Seq Scan on replies" not in plan, plan
+            assert "Sort" not in plan, plan
+            assert "using pk_stopped_accounts" in plan, plan
+            assert "Seq Scan on stopped_accounts" not in plan, plan
+        async with outbox.sessions() as session:
+            counting = await session.scalars(
+                text("EXPLAIN " + queries.COUNT_UNDER_WAY.text), {"network": "x", "now": NOW}
+            )
+            plan = "\n".join(counting)
+        assert "ix_replies_under_way" in plan, plan
         async with outbox.sessions() as session:
             withdrawing = await session.scalars(
                 text("EXPLAIN " + queries.WITHDRAW.text),
@@ -364,16 +392,15 @@ class TestThePlans:
         assert "Index Scan using ix_replies_waiting" in plan, plan
         assert "Seq Scan on replies" not in plan, plan
 
-    async def plan(self, sessions: Sessions, *, most: int) -> str:
+    async def plan(self, sessions: Sessions, of: queries.Of, *, most: int) -> str:
         async with sessions() as session:
             await queries.read_in_order(session)
             found = await session.scalars(
-                text("EXPLAIN " + queries.TAKE.text).bindparams(queries.MOST),
+                text("EXPLAIN " + queries.TAKE[of].text).bindparams(queries.MOST),
                 {
                     "network": "x",
                     "channel": "post",
                     "below": queries.PARKED,
-                    "lapsed": False,
                     "now": NOW,
                     "oldest": NOW - DAY,
                     "leased_until": NOW + MINUTE,

@@ -20,6 +20,7 @@ from app.networks.accounts import (
     given_account,
 )
 from app.networks.sender import (
+    LOOKUP_POSTS_MAX,
     MESSAGES_IN_FLIGHT_MAX,
     AccessRefused,
     Found,
@@ -34,7 +35,6 @@ from app.networks.x.calls import CallError, ask
 from app.networks.x.problems import read_answer
 
 NETWORK = "x"
-LOOKUP_PAGES_MAX = 10
 _PAGE_POSTS = 100
 _NEVER_LEFT = (
     httpx.ConnectError,
@@ -111,36 +111,41 @@ class XSender:
             id_name=id_name,
         )
 
-    async def find_own(self, text: str, since: datetime) -> Found | NotFoundOut:
-        """Looks at the newest 1,000 at most, from five minutes before `since`."""
-        try:
-            return await self._look_for(text, since)
-        except AccountRefusedError as error:
-            return AccessRefused(error.detail)
-        except AccountUnavailableError as error:
-            return LookupFailed(str(error))
-        except CallError as error:
-            if error.is_about_credits:
-                return OutOfCredits(error.detail)
-            if error.status == HTTPStatus.UNAUTHORIZED:
-                return AccessRefused(f"token refused: {error.detail}")
-            return LookupFailed(error.detail, error.resets_at)
-
-    async def _look_for(self, text: str, since: datetime) -> Found:
-        path = f"/2/users/{await self._account.id()}/tweets"
-        query: dict[str, Any] = {"max_results": _PAGE_POSTS, "since_id": _id_at(since)}
+    async def find_own(self, text: str, since: datetime) -> Found:
+        """Looks at the newest, from five minutes before `since`."""
         reads = 0
-        for _ in range(LOOKUP_PAGES_MAX):
-            page = await ask(self._client, "GET", path, _posts_decoder, params=query)
-            reads += len(page.data)
-            for post in page.data:
-                # X escapes, and puts the handle of the one who is answered in front.
-                if unescape(post.text).endswith(text):
-                    return Found(post.id, reads)
-            if page.meta.next_token is None:
-                break
-            query["pagination_token"] = page.meta.next_token
+        try:
+            path = f"/2/users/{await self._account.id()}/tweets"
+            query: dict[str, Any] = {"max_results": _PAGE_POSTS, "since_id": _id_at(since)}
+            for _ in range(LOOKUP_POSTS_MAX // _PAGE_POSTS):
+                page = await ask(self._client, "GET", path, _posts_decoder, params=query)
+                reads += len(page.data)
+                for post in page.data:
+                    # X escapes, and puts the handle of the one who is answered in front.
+                    if unescape(post.text).endswith(text):
+                        return Found(post.id, reads)
+                if page.meta.next_token is None:
+                    break
+                query["pagination_token"] = page.meta.next_token
+        except (AccountRefusedError, AccountUnavailableError, CallError) as error:
+            return Found(None, reads, _not_found_out(error))
         return Found(None, reads)
+
+
+def _not_found_out(
+    error: AccountRefusedError | AccountUnavailableError | CallError,
+) -> NotFoundOut:
+    match error:
+        case AccountRefusedError():
+            return AccessRefused(error.detail)
+        case AccountUnavailableError():
+            return LookupFailed(str(error))
+        case CallError(is_about_credits=True):
+            return OutOfCredits(error.detail)
+        case CallError(status=HTTPStatus.UNAUTHORIZED):
+            return AccessRefused(f"token refused: {error.detail}")
+        case CallError():
+            return LookupFailed(error.detail, error.resets_at)
 
 
 def _id_at(moment: datetime) -> str:
