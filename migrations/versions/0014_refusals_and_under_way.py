@@ -1,7 +1,7 @@
 """which refusals were told, apart from the replies that told them; and what is under way, with what
 was perhaps sent and is not paid for
 
-Revision: 0014, after 0012
+Revision: 0014, after 0013
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0014"
-down_revision: str | Sequence[str] | None = "0012"
+down_revision: str | Sequence[str] | None = "0013"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
