@@ -60,6 +60,13 @@ class Standing(NamedTuple):
     handoff_changed: bool = False
 
     @property
+    def last_done(self) -> str | None:
+        """What can have been done by whoever stands here, whatever an address says."""
+        if self.linked is None:
+            return None if self.handle is None else "unlinked"
+        return "stopped" if self.linked.has_stopped else "agreed"
+
+    @property
     def card(self) -> Card | None:
         return None if self.handoff is None else Card(self.handoff.card_network, self.handoff.last4)
 

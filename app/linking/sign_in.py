@@ -13,6 +13,7 @@ from app.errors import Conflict, Unavailable
 from app.kit.db import Sessions
 from app.kit.months import Month
 from app.linking import service
+from app.networks import accounts
 from app.networks import queries as networks
 from app.networks.x.oauth import (
     LINK_SCOPES,
@@ -86,6 +87,10 @@ async def come_back(
             now=now,
         )
     async with sessions.begin() as session:
+        own = await accounts.identity(session, settings=settings)
+        if person.id == own.account_id:
+            # it would be rewarded for its own announcements, and answer itself
+            raise Conflict("the programme's own account", code="own_account")
         return await service.keep_proof(
             session, token=token, account_id=person.id, handle=person.handle, now=now
         )

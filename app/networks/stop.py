@@ -1,6 +1,7 @@
 """When a person's words mean that the programme shall leave him alone. Pure."""
 
 import re
+from collections.abc import Iterable
 from unicodedata import combining, normalize
 
 from app.kit.hashtags import tag_key
@@ -25,6 +26,7 @@ _WORDS = (
     "me désabonner",
     "se désabonner",
 )
+_PLEASE = ("please", "pls", "s'il vous plaît", "s'il te plaît", "svp", "stp", "merci", "thanks")
 # Mentions, and all that is neither letter nor digit: signs, blanks, emoji.
 # Possessive, so that the name in "@stop" is never read as the word.
 _ASIDE = r"(?:[@\uff20]\w++|[\W_])*+"
@@ -39,12 +41,16 @@ def _spelled(word: str) -> str:
     return r"[\W_]+".join(map(re.escape, re.split(r"[\W_]+", word)))
 
 
-_SPELLINGS = "|".join(sorted({_spelled(form) for w in _WORDS for form in (w, _unaccented(w))}))
-_is_stop = re.compile(rf"{_ASIDE}(?:{_SPELLINGS}){_ASIDE}").fullmatch
+def _any_of(words: Iterable[str]) -> str:
+    return "|".join(sorted({_spelled(form) for w in words for form in (w, _unaccented(w))}))
+
+
+_POLITELY = rf"(?:(?:{_any_of(_PLEASE)})\b{_ASIDE})?+"
+_is_stop = re.compile(rf"{_ASIDE}{_POLITELY}(?:{_any_of(_WORDS)})\b{_ASIDE}{_POLITELY}").fullmatch
 
 
 def asks_to_stop(text: str) -> bool:
-    """Whether, mentions and punctuation aside, the whole text is such a word, in capitals or not.
-    Takes time in proportion to the text.
+    """Whether, mentions, punctuation and a "please" aside, the whole text is such a word, in
+    capitals or not. Takes time in proportion to the text.
     """
     return _is_stop(tag_key(text)) is not None

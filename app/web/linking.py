@@ -17,6 +17,7 @@ from app.errors import Forbidden, Invalid, TagbackError
 from app.linking import service, sign_in
 from app.linking.handoff import read_handoff
 from app.linking.service import LINKED
+from app.networks import accounts
 from app.web.pages import PageRoute, headers_of, language_of, show
 from app.web.words import CONSENT_VERSION, GOOD_NEWS, PROBLEMS
 
@@ -170,9 +171,9 @@ async def link(
         standing=standing,
         csrf=browser.csrf,
         text_version=browser.text_version,
-        programme_handle=settings.x_handle,
+        programme_handle=(await accounts.identity(session, settings=settings)).handle,
         problems=sorted(problems),
-        news=[said] if said in GOOD_NEWS else [],
+        news=[said] if said in GOOD_NEWS and said == standing.last_done else [],
     )
     return _keep(page, settings, new)
 

@@ -73,8 +73,10 @@ _ENGLISH = {
     "changed: go back to the page and try again.",
     "session_over": "That took a while, and for your safety we have forgotten where you were. "
     "Please start again: sign in with X, and open the link in the app of your bank once more.",
-    "state": "This sign-in was not begun in this browser, or it was finished already. Please sign "
-    "in with X again, from here.",
+    "state": "This sign-in is not the one that was begun here last, or it was finished already. If "
+    "you are not signed in below, please sign in with X again, from here.",
+    "own_account": "This is the programme's own account: it cannot be linked. Please sign in with "
+    "your own.",
     "declined": "You have not allowed it at X, so nothing was linked. If you change your mind, "
     "sign in with X again.",
     "x_refused": "X did not accept the sign-in. Please try again in a moment.",
@@ -176,8 +178,10 @@ _FRENCH = {
     "session_over": "Cela a pris du temps et, pour votre sécurité, nous avons oublié où vous en "
     "étiez. Recommencez : connectez-vous avec X et rouvrez le lien dans l'application de votre "
     "banque.",
-    "state": "Cette connexion n'a pas été commencée dans ce navigateur, ou elle est déjà terminée. "
-    "Connectez-vous à nouveau avec X, d'ici.",
+    "state": "Cette connexion n'est pas la dernière commencée ici, ou elle est déjà terminée. Si "
+    "vous n'êtes pas connecté ci-dessous, connectez-vous à nouveau avec X, d'ici.",
+    "own_account": "C'est le compte du programme lui-même : il ne peut pas être lié. "
+    "Connectez-vous avec le vôtre.",
     "declined": "Vous n'avez pas donné l'autorisation sur X : rien n'a été lié. Si vous changez "
     "d'avis, connectez-vous à nouveau avec X.",
     "x_refused": "X n'a pas accepté la connexion. Réessayez dans un instant.",
@@ -218,13 +222,13 @@ WORDS: Mapping[str, Mapping[str, str]] = {
     },
 }
 
-# By which a page may be told what has just happened: as good news, or as an alert.
+# By which a page may be told what has just happened: as good news, where it is so, or as an alert.
 GOOD_NEWS = frozenset({"unlinked", "stopped", "agreed"})
 PROBLEMS = frozenset(
     {
         "not_set_up", "no_cookie", "session_over", "changed", "consent_missing", "unlink_unsure",
         "state", "declined", "x_refused", "code_too_late", "x_unavailable", "too_many_sign_ins",
         "handoff_expired", "handoff_used", "handoff_refused",
-        "account_taken", "already_linked", "card_taken", "card_state", "too_many",
+        "own_account", "account_taken", "already_linked", "card_taken", "card_state", "too_many",
     }
 )  # fmt: skip

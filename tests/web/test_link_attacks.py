@@ -228,6 +228,19 @@ class TestTheWayBack:
         assert page.alerts == [EN["declined"]]
         assert "/link/x" in page.forms
 
+    async def test_with_the_programmes_own_account_is_refused(self, browser: Browser) -> None:
+        """It would be rewarded for its own announcements, and answer itself."""
+        page = await browser.sign_in("TagbackDemo")
+        assert page.alerts == [EN["own_account"]]
+        page = await browser.open(f"/link?handoff={make_link()}")
+        assert "/link/consent" not in page.forms
+
+    @pytest.mark.parametrize("said", ["agreed", "stopped", "unlinked"])
+    async def test_is_not_said_to_be_done_by_an_address_alone(
+        self, browser: Browser, said: str
+    ) -> None:
+        assert (await browser.open(f"/link?said={said}")).news == []
+
     async def test_is_said_in_the_persons_language(self, new_browser: NewBrowser) -> None:
         browser = await new_browser("fr-FR,fr;q=0.8")
         page = await browser.sign_in(decision="decline")
