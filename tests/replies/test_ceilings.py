@@ -377,33 +377,35 @@ class TestManyWorkers:
     @pytest.mark.parametrize("seed", range(4))
     async def test_never_spend_more_than_there_is(self, office: Office, seed: int) -> None:
         office = office.having(
-            "0.40", x_strangers_ceiling_percent=20, x_price_owned_read_microusd=10
+            "0.60", x_strangers_ceiling_percent=20, x_price_owned_read_microusd=10
         )
         kinds = ["confirmation"] * 10 + ["refusal"] * 10 + ["invitation"] * 60
         posts = [reply(kind=kind, recipient_id=str(n)) for n, kind in enumerate(kinds)]
         await queue(office.sessions, *posts, *[farewell() for _ in range(20)])
-        most = Spent()
+        most, now = Spent(), NOW
 
         async def work(number: int) -> None:
-            nonlocal most
+            nonlocal most, now
             chance = random.Random(seed * 100 + number)
             channel: Channel = "dm" if number % 4 == 0 else "post"
-            now = NOW
             for _ in range(12):
                 claimed = await office.claim(chance.randint(1, 9), channel=channel, now=now)
                 await asyncio.sleep(chance.random() / 200)
-                results = [(one, self.ending(chance)) for one in claimed]
-                looked_up = [one for one in claimed if one.outcome_unknown and channel == "post"]
-                posts_read = sum(chance.randint(0, 1_000) for _ in looked_up)
-                if results and chance.random() < 0.9:  # else it dies, and its leases run out
-                    await office.record(results, now=now, posts_read=posts_read)
+                is_in_time = all(now < one.leased_until for one in claimed)
+                if claimed and is_in_time and chance.random() < 0.9:  # else it has died
+                    looked_up = sum(one.outcome_unknown and channel == "post" for one in claimed)
+                    await office.record(
+                        [(one, self.ending(chance)) for one in claimed],
+                        now=now,
+                        posts_read=sum(chance.randint(0, 1_000) for _ in range(looked_up)),
+                    )
                 spent = await office.spent()
                 most = Spent(max(most.all, spent.all), max(most.strangers, spent.strangers))
-                now += timedelta(seconds=chance.randint(0, 90))
+                now += timedelta(seconds=chance.randint(0, 12))
 
         await asyncio.gather(*(work(number) for number in range(8)))
-        assert 200_000 < most.all <= 400_000
-        assert 0 < most.strangers <= 80_000
+        assert 300_000 < most.all <= 600_000
+        assert 0 < most.strangers <= 120_000
 
     def ending(self, chance: random.Random) -> SendResult:
         return chance.choice(
