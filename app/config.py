@@ -4,10 +4,12 @@ import os
 from datetime import timedelta
 from decimal import Decimal
 from functools import lru_cache
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
+    AfterValidator,
     AnyHttpUrl,
     Field,
     PostgresDsn,
@@ -25,6 +27,23 @@ X_BASE_URL = "https://api.x.com"
 DatabaseUrl = Annotated[
     PostgresDsn, UrlConstraints(allowed_schemes=["postgresql", "postgres", "postgresql+asyncpg"])
 ]
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _not_in_the_clear(url: AnyHttpUrl) -> AnyHttpUrl:
+    """Cookies and the issuer's links pass by it."""
+    if url.scheme != "https" and not _is_this_machine(url.host or ""):
+        raise ValueError("https is needed, but for an address of this machine")
+    return url
+
+
+PublicUrl = Annotated[AnyHttpUrl, AfterValidator(_not_in_the_clear)]
 
 
 class SettingsError(TagbackError):
@@ -52,7 +71,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65_535)
     metrics_port: int | None = Field(default=None, ge=1, le=65_535)  # of a process without the API
-    public_url: AnyHttpUrl | None = None  # the address under which the world reaches this service
+    public_url: PublicUrl | None = None  # the address under which the world reaches this service
 
     # the programme
     programme_name: str = "Tagback"
@@ -100,6 +119,7 @@ class Settings(BaseSettings):
     x_price_message_microusd: int = Field(default=15_000, ge=0)
     x_monthly_ceiling_usd: Decimal | None = Field(default=None, ge=0)
     x_strangers_ceiling_percent: int = Field(default=20, ge=0, le=100)
+    x_sign_ins_ceiling_percent: int = Field(default=20, ge=0, le=100)
 
     # what a post must be like
     author_age_days_min: int = Field(default=0, ge=0)

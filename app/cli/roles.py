@@ -24,7 +24,7 @@ from app.main import create_app
 from app.networks import accounts
 from app.networks.x.client import open_sender
 from app.posts import listening, lookback
-from app.replies import sender as replies
+from app.replies import worker
 
 STOP_SECONDS_MAX = 10
 _DRAIN_SECONDS_MAX = 5
@@ -118,7 +118,7 @@ async def run_sender(sessions: Sessions, settings: Settings, stop: asyncio.Event
         accounts.open_account(settings, sessions) as account,
         open_sender(settings, account) as sender,
     ):
-        await replies.run(sessions, sender, settings, stop)
+        await worker.run(sessions, sender, settings, stop)
 
 
 # A role is one line here.

@@ -33,57 +33,70 @@ Options:
 {_lines_of(OPTIONS)}"""
 
 
+Profile = Annotated[
+    Literal["self_serve", "enterprise"],
+    typer.Option(help="X's limits and mention rule, or room for anything."),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(help="A file that keeps people, posts, replies and rules over a restart."),
+]
+TagbackUrl = Annotated[
+    str | None,
+    typer.Option(
+        help="Where the issuer's links lead; not given, TAGBACK_PUBLIC_URL or port 8000 here."
+    ),
+]
+RedirectUris = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Where people may be sent back to after signing in, to the letter; may be given"
+        " again. Not given, any address of this machine."
+    ),
+]
+Lingers = Annotated[
+    float, typer.Option(min=0, help="How long a stream that broke counts as a connection.")
+]
+RulesEffective = Annotated[
+    float, typer.Option(min=0, help="How long a stream rule takes to be heeded. X: about 20.")
+]
+SearchDelay = Annotated[
+    float, typer.Option(min=0, help="How old a post is before mentions and search find it.")
+]
+Window = Annotated[
+    int, typer.Option(min=1, help="How long a quarter of an hour of the rate limits is.")
+]
+FieldNames = Annotated[
+    Literal["2.166", "2.167"],
+    typer.Option(help="Names of fields as in this edition of X's OpenAPI document."),
+]
+ProblemHost = Annotated[
+    Literal["api.twitter.com", "api.x.com", "alternating"],
+    typer.Option(help="Where the types of X's problems are."),
+]
+Faults = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Something that goes wrong: KIND[@PLACE][,option=value…]; may be given again."
+        " `--fault list` teaches them."
+    ),
+]
+
+
 def sandbox(
     *,
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 is a free one.")] = 8100,
-    profile: Annotated[
-        Literal["self_serve", "enterprise"],
-        typer.Option(help="X's limits and mention rule, or room for anything."),
-    ] = _PLAIN.profile,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="A file that keeps people, posts, replies and rules over a restart."),
-    ] = None,
-    tagback_url: Annotated[
-        str | None,
-        typer.Option(
-            help="Where the issuer's links lead; not given, TAGBACK_PUBLIC_URL or port 8000 here."
-        ),
-    ] = None,
-    redirect_uri: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Where people may be sent back to after signing in, to the letter; may be given"
-            " again. Not given, any address of this machine."
-        ),
-    ] = None,
-    connection_lingers_seconds: Annotated[
-        float, typer.Option(min=0, help="How long a stream that broke counts as a connection.")
-    ] = _PLAIN.connection_lingers_seconds,
-    rules_effective_seconds: Annotated[
-        float, typer.Option(min=0, help="How long a stream rule takes to be heeded. X: about 20.")
-    ] = _PLAIN.rules_effective_seconds,
-    search_delay_seconds: Annotated[
-        float, typer.Option(min=0, help="How old a post is before mentions and search find it.")
-    ] = _PLAIN.search_delay_seconds,
-    window_seconds: Annotated[
-        int, typer.Option(min=1, help="How long a quarter of an hour of the rate limits is.")
-    ] = _PLAIN.window_seconds,
-    field_names: Annotated[
-        Literal["2.166", "2.167"],
-        typer.Option(help="Names of fields as in this edition of X's OpenAPI document."),
-    ] = _PLAIN.field_names,
-    problem_host: Annotated[
-        Literal["api.twitter.com", "api.x.com", "alternating"],
-        typer.Option(help="Where the types of X's problems are."),
-    ] = _PLAIN.problem_host,
-    fault: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Something that goes wrong: KIND[@PLACE][,option=value…]; may be given again."
-            " `--fault list` teaches them."
-        ),
-    ] = None,
+    profile: Profile = _PLAIN.profile,
+    data: Data = None,
+    tagback_url: TagbackUrl = None,
+    redirect_uri: RedirectUris = None,
+    connection_lingers_seconds: Lingers = _PLAIN.connection_lingers_seconds,
+    rules_effective_seconds: RulesEffective = _PLAIN.rules_effective_seconds,
+    search_delay_seconds: SearchDelay = _PLAIN.search_delay_seconds,
+    window_seconds: Window = _PLAIN.window_seconds,
+    field_names: FieldNames = _PLAIN.field_names,
+    problem_host: ProblemHost = _PLAIN.problem_host,
+    fault: Faults = None,
 ) -> None:
     """Run a stand-in for X on this machine, with a timeline to look at and to post on.
 

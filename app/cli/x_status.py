@@ -1,9 +1,11 @@
 """What of X works, what does not, and what to do about it: the lines of `tagback x status`."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Any, Literal, NamedTuple
 
-from app.config import Settings
+import httpx
+
+from app.config import Settings, SettingsError
 from app.insight.costs import NETWORK
 from app.kit.clock import now
 from app.kit.db import Sessions
@@ -11,19 +13,21 @@ from app.kit.months import Month
 from app.networks import accounts, queries
 from app.networks.accounts import AccountRefusedError, AccountUnavailableError, open_account
 from app.networks.models import NetworkAccount
+from app.networks.x.activity import MENTION, Activity
+from app.networks.x.calls import CallError, open_app
+from app.networks.x.connections import open_connections
 from app.networks.x.oauth import (
     ACCOUNT_SCOPES,
     SignInRefusedError,
     SignInUnavailableError,
     open_sign_in,
 )
-from app.networks.x.overview import Overview, OverviewError
+from app.networks.x.stream_rules import StreamRules
+from app.posts.listening import way_of_events, webhook_url
 from app.replies import sending, service
 
 State = Literal["ok", "not ok", "not set up"]
 
-_WEBHOOK_PATH = "/webhooks/x"
-_MENTIONS = "post.mention.create"
 _DOLLAR = 1_000_000
 
 
@@ -121,46 +125,47 @@ def _expiry(connected: NetworkAccount) -> Line:
 async def _app_lines(settings: Settings, account_id: str | None) -> list[Line]:
     if settings.x_app_token is None:
         return [Line("app", "not set up", "nothing is heard from X", "set TAGBACK_X_APP_TOKEN")]
-    overview = Overview(settings)
-    try:
+    async with open_app(settings) as client:
+        activity = Activity(client)
         return [
-            await _asked("subscriptions", lambda: _subscriptions(overview, settings, account_id)),
-            await _asked("webhook", lambda: _webhook(overview, settings)),
-            await _asked("rules", lambda: _rules(overview, settings)),
-            await _asked("connections", lambda: _connections(overview)),
+            await _asked("subscriptions", _subscriptions(activity, settings, account_id)),
+            await _asked("webhook", _webhook(activity, settings)),
+            await _asked("rules", _rules(client, settings)),
+            await _asked("connections", _connections(client)),
         ]
-    finally:
-        await overview.close()
 
 
-async def _asked(name: str, question: Callable[[], Awaitable[Line]]) -> Line:
+async def _asked(name: str, question: Awaitable[Line]) -> Line:
     try:
-        return await question()
-    except OverviewError as error:
+        return await question
+    except CallError as error:
         return Line(name, "not ok", error.detail, "is TAGBACK_X_APP_TOKEN the app's?")
 
 
-async def _subscriptions(overview: Overview, settings: Settings, account_id: str | None) -> Line:
-    found = await overview.subscriptions()
-    ours = sorted({one.event_type for one in found if one.filter.user_id == account_id})
+async def _subscriptions(activity: Activity, settings: Settings, account_id: str | None) -> Line:
+    found = await activity.read()
+    ours = sorted({one.to.event_type for one in found if one.to.user_id == account_id})
     told = f"{len(found)}, of this account: {', '.join(ours) or 'none'}"
     if settings.x_mentions_by == "off":
         return Line("subscriptions", "ok" if found else "not set up", told)
-    if _MENTIONS not in ours:
+    if MENTION not in ours:
         todo = "the listener subscribes when it starts: tagback serve --roles listener"
         return Line("subscriptions", "not ok", told, todo)
     return Line("subscriptions", "ok", told)
 
 
-async def _webhook(overview: Overview, settings: Settings) -> Line:
-    is_wanted = settings.x_mentions_by == "webhook" or (
-        settings.x_mentions_by == "auto" and settings.public_url is not None
-    )
-    found = await overview.webhooks()
-    if not is_wanted:
-        told = "mentions come by stream" if not found else f"{found[0].url}, not used"
+async def _webhook(activity: Activity, settings: Settings) -> Line:
+    try:
+        way = way_of_events(settings)
+    except SettingsError as error:
+        return Line("webhook", "not ok", str(error), "set them, or another TAGBACK_X_MENTIONS_BY")
+    found = await activity.webhooks()
+    if way != "webhook":
+        told = "X tells by stream" if way == "stream" else "nothing is heard"
+        if found:
+            told += f"; {found[0].url} is not used"
         return Line("webhook", "not set up", told)
-    wanted = str(settings.public_url or "").rstrip("/") + _WEBHOOK_PATH
+    wanted = webhook_url(settings)
     mine = next((one for one in found if one.url == wanted), None)
     if mine is None:
         todo = "the listener registers it when it starts: tagback serve --roles listener"
@@ -171,8 +176,8 @@ async def _webhook(overview: Overview, settings: Settings) -> Line:
     return Line("webhook", "ok", mine.url)
 
 
-async def _rules(overview: Overview, settings: Settings) -> Line:
-    rules = await overview.rules()
+async def _rules(client: httpx.AsyncClient, settings: Settings) -> Line:
+    rules = await StreamRules(client, rules_max=settings.x_stream_rules_max).read()
     told = f"{len(rules):,} of the filtered stream"
     if not settings.x_hashtag_stream:
         return Line("rules", "not set up", f"{told}; only mentions are heard")
@@ -181,8 +186,8 @@ async def _rules(overview: Overview, settings: Settings) -> Line:
     return Line("rules", "ok", told)
 
 
-async def _connections(overview: Overview) -> Line:
-    found = [one.endpoint_name for one in await overview.connections()]
+async def _connections(client: httpx.AsyncClient) -> Line:
+    found = [one.endpoint_name for one in await open_connections(client)]
     return Line("connections", "ok", f"{len(found)} open: {', '.join(found) or 'none'}")
 
 

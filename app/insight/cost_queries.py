@@ -29,9 +29,11 @@ async def by_offer(
             """
             WITH replied AS (
                 SELECT offer_id, CAST(coalesce(sum(cost_microusd), 0) AS bigint) AS microusd,
-                       count(*) FILTER (WHERE kind = 'confirmation') AS confirmed
+                       count(*) FILTER (WHERE kind = 'confirmation' AND state = 'sent')
+                           AS confirmed
                 FROM replies
-                WHERE network = :network AND state = 'sent' AND offer_id IS NOT NULL
+                WHERE network = :network AND offer_id IS NOT NULL
+                    AND (state = 'sent' OR cost_microusd IS NOT NULL)
                     AND updated_at >= :since AND updated_at < :until
                 GROUP BY offer_id
             ), received AS (

@@ -37,8 +37,8 @@ class Handoff(WithoutCardNumbers):
     iat: StrictInt
     exp: StrictInt
     card_ref: ExternalId
+    last4: LastFour  # by which the person knows that it is his card, and no stranger's
     card_network: ShortText | None = None
-    last4: LastFour | None = None
     locale: KnownLocale | None = None
     country: Country | None = None
     time_zone: KnownTimeZone | None = None
@@ -50,6 +50,10 @@ class Handoff(WithoutCardNumbers):
     @property
     def holder(self) -> Holder:
         return Holder(self.sub, self.locale, self.time_zone, self.country)
+
+    @property
+    def made_at(self) -> datetime:
+        return datetime.fromtimestamp(self.iat, UTC)
 
     @property
     def useful_until(self) -> datetime:

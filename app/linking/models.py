@@ -2,7 +2,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary
+from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.kit.db import Base
@@ -18,6 +18,11 @@ class LinkSession(Base):
         CheckConstraint("(state_hash IS NULL) = (code_verifier IS NULL)", name="state"),
         CheckConstraint("num_nonnulls(network, account_id, proved_at) IN (0, 3)", name="proved"),
         Index("ix_link_sessions_expires_at", "expires_at"),
+        Index(
+            "ix_link_sessions_unproved",
+            "created_at",
+            postgresql_where=text("account_id IS NULL"),
+        ),
         Index("ix_link_sessions_member_id", "member_id"),
     )
 
@@ -31,6 +36,8 @@ class LinkSession(Base):
     proved_at: Mapped[datetime | None]
     sign_ins: Mapped[int] = mapped_column(server_default="0")  # begun
     handoff: Mapped[dict[str, Any] | None]  # the claims of the issuer's link
+    # that it is for another member than the one before it
+    handoff_changed: Mapped[bool] = mapped_column(server_default="false")
     member_id: Mapped[UUID | None] = mapped_column(ForeignKey("members.id", ondelete="CASCADE"))
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]

@@ -19,6 +19,18 @@ def add_session(session: AsyncSession, row: LinkSession) -> None:
     session.add(row)
 
 
+async def count_unproved(session: AsyncSession, *, since: datetime, most: int) -> int:
+    """Sessions made after that, by whoever has not signed in; it counts no further than `most`."""
+    found = await session.scalar(
+        text(
+            "SELECT count(*) FROM (SELECT FROM link_sessions "
+            "WHERE account_id IS NULL AND created_at > :since LIMIT :most) AS unproved"
+        ),
+        {"since": since, "most": most},
+    )
+    return int(found or 0)
+
+
 async def is_used(session: AsyncSession, jti: str) -> bool:
     return await session.get(HandoffUsed, jti) is not None
 

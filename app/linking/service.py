@@ -16,7 +16,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.errors import Conflict, Invalid
+from app.errors import Conflict, Invalid, Unavailable
 from app.kit.sealing import Sealer
 from app.linking import queries
 from app.linking.handoff import KEPT, Handoff
@@ -25,11 +25,13 @@ from app.members import cards, linking
 from app.members import service as members
 from app.members.models import Member
 from app.members.schemas import AccountIn
+from app.replies import service as replies
 
 NETWORK = "x"
 UNFINISHED = KEPT
-LINKED = timedelta(minutes=30)
+LINKED = timedelta(minutes=30)  # as long as a sign-in counts
 SIGN_INS_MAX = 20  # begun by one browser
+UNPROVED_MAX = 1_000  # sessions that are made in a minute, near enough, and have not signed in
 
 
 class Card(NamedTuple):
@@ -55,6 +57,7 @@ class Standing(NamedTuple):
     linked: Linked | None = None
     about: str | None = None
     problem: str | None = None
+    handoff_changed: bool = False
 
     @property
     def card(self) -> Card | None:
@@ -91,39 +94,75 @@ async def _get(session: AsyncSession, token: str | None, now: datetime) -> tuple
 async def _find_or_make(
     session: AsyncSession, token: str | None, now: datetime
 ) -> tuple[LinkSession, str]:
-    """With its token: never one that a browser brought and that is not known here."""
+    """With its token: never one that a browser brought and that is not known here. Raises
+    Unavailable when very many are made, whoever makes them.
+    """
     row = await _find(session, token, now)
     if row is not None and token is not None:
         return row, token
+    since = now - timedelta(minutes=1)
+    if await queries.count_unproved(session, since=since, most=UNPROVED_MAX) >= UNPROVED_MAX:
+        raise Unavailable("too many browsers at once want to link", code="x_unavailable")
     made = new_token()
     row = LinkSession(id_hash=_hash(made), sign_ins=0, created_at=now, expires_at=now + UNFINISHED)
     queries.add_session(session, row)
     return row, made
 
 
-def _rename(row: LinkSession, token: str) -> str:
-    """A new token for who has just shown something: whoever had planted the old one, and waits to
-    use what is shown to it, holds nothing.
+def _rename(row: LinkSession, token: str, made: str) -> str:
+    """`made`: a new token for who has just shown something: whoever had planted the old one, and
+    waits to use what is shown to it, holds nothing.
     """
-    made = new_token()
     row.id_hash = _hash(made)
     if row.code_verifier is not None:
         row.code_verifier = _sealer(made).seal(_sealer(token).open(row.code_verifier))
     return made
 
 
+def _after(token: str, link: str) -> str:
+    """The token after `token` once it was shown `link`: the same for each tap on that link, and
+    known to nobody who has but one of the two.
+    """
+    made = hmac.digest(token.encode(), link.encode(), "sha256")
+    return urlsafe_b64encode(made).rstrip(b"=").decode()
+
+
+def _proved_account(row: LinkSession, now: datetime) -> str | None:
+    """Whose the browser's person is, if he has shown it lately."""
+    is_fresh = row.proved_at is not None and now - row.proved_at < LINKED
+    return row.account_id if is_fresh else None
+
+
+async def _change_holder(session: AsyncSession, row: LinkSession) -> None:
+    """The link is for another member than the one before: perhaps of somebody else at the same
+    screen, perhaps swapped in by a stranger. Who is not linked must show again who he is.
+    """
+    row.handoff_changed = True
+    if row.account_id is None:
+        return
+    if await members.find_holder(session, network=NETWORK, account_id=row.account_id) is None:
+        row.network = row.account_id = row.handle = row.proved_at = None
+
+
 async def keep_handoff(
-    session: AsyncSession, *, token: str | None, handoff: Handoff, now: datetime
+    session: AsyncSession, *, token: str | None, link: str, handoff: Handoff, now: datetime
 ) -> str:
-    """For the rest of the way; the newest counts. Answers the session's new token. Raises Conflict
-    when the link was used.
+    """For the rest of the way; the newest counts. `link` is the issuer's, as it has come, `handoff`
+    what it says. Answers the session's new token. Raises Conflict when the link was used.
     """
     if await queries.is_used(session, handoff.jti):
         raise Conflict("the link has been used", code="handoff_used")
+    if token is not None and await _find(session, token, now) is None:
+        # a further tap on the link comes with the cookie from before
+        after = _after(token, link)
+        if await _find(session, after, now) is not None:
+            return after
     row, token = await _find_or_make(session, token, now)
+    if row.handoff is not None and row.handoff["sub"] != handoff.sub:
+        await _change_holder(session, row)
     row.handoff = handoff.model_dump(mode="json")
     row.expires_at = max(row.expires_at, now + UNFINISHED)
-    return _rename(row, token)
+    return _rename(row, token, _after(token, link))
 
 
 # signing in
@@ -174,7 +213,7 @@ async def keep_proof(
     member = await members.find_holder(session, network=NETWORK, account_id=account_id)
     row.member_id = None if member is None else member.id
     row.expires_at = now + (UNFINISHED if member is None else LINKED)
-    return _rename(row, token)
+    return _rename(row, token, new_token())
 
 
 # where he stands, and what he does about it
@@ -193,18 +232,21 @@ async def _standing(
     session: AsyncSession, row: LinkSession, text_version: str, now: datetime
 ) -> Standing:
     handoff, problem = await _useful_handoff(session, row, now)
-    standing = Standing(row.handle, handoff, problem=problem)
-    if row.account_id is None:
+    has_changed = handoff is not None and row.handoff_changed
+    standing = Standing(None, handoff, problem=problem, handoff_changed=has_changed)
+    account_id = _proved_account(row, now)
+    if account_id is None:
         return standing
+    standing = standing._replace(handle=row.handle)
     # asked each time: it may have been unlinked elsewhere meanwhile
-    member = await members.find_holder(session, network=NETWORK, account_id=row.account_id)
+    member = await members.find_holder(session, network=NETWORK, account_id=account_id)
     is_left = handoff is not None
     if member is not None:
         active = await cards.list_active(session, member_id=member.id)
         linked = Linked(
             member.id,
             [Card(card.network, card.last4) for card in active],
-            has_stopped=await _has_stopped(session, member, row.account_id),
+            has_stopped=await _has_stopped(session, member, account_id),
         )
         standing = standing._replace(linked=linked)
         is_known = handoff is not None and handoff.card_ref in {card.ref for card in active}
@@ -213,7 +255,7 @@ async def _standing(
         if is_known and not linked.has_stopped:
             return standing._replace(problem="already_linked")
         is_left = is_left or linked.has_stopped
-    about = _about(row.account_id, handoff, text_version) if is_left else None
+    about = _about(account_id, handoff, text_version) if is_left else None
     return standing._replace(about=about)
 
 
@@ -259,7 +301,7 @@ async def consent(
         raise Conflict("something else was shown", code="changed")
     if found.handoff is not None:
         row.member_id = await _link(session, row, found.handoff, text_version, now)
-        row.handoff = None
+        row.handoff, row.handoff_changed = None, False
     elif found.linked is not None:
         await linking.consent_again(
             session, member_id=found.linked.member_id, text_version=text_version, now=now
@@ -279,6 +321,7 @@ async def _link(
             {"network": row.network, "id": row.account_id, "handle": row.handle}
         ),
         card=handoff.card,
+        vouched_at=handoff.made_at,
         text_version=text_version,
         now=now,
     )
@@ -288,21 +331,29 @@ async def _link(
 async def unlink(session: AsyncSession, *, token: str | None, now: datetime) -> None:
     """The account that the browser's person has signed in with, and no other. Raises Conflict."""
     row, _ = await _get(session, token, now)
-    if row.account_id is None:
+    account_id = _proved_account(row, now)
+    if account_id is None:
         raise Conflict("nobody has signed in", code="session_over")
-    await members.unlink_account(session, network=NETWORK, account_id=row.account_id, now=now)
+    await members.unlink_account(session, network=NETWORK, account_id=account_id, now=now)
     row.member_id = None
 
 
 async def stop(session: AsyncSession, *, token: str | None, now: datetime) -> None:
     """Ends replies and loading for the member, whatever account he posts with. Raises Conflict."""
     row, _ = await _get(session, token, now)
-    member = None
-    if row.account_id is not None:
-        member = await members.find_holder(session, network=NETWORK, account_id=row.account_id)
+    account_id, member = _proved_account(row, now), None
+    if account_id is not None:
+        member = await members.find_holder(session, network=NETWORK, account_id=account_id)
     if member is None:
         raise Conflict("nobody who is linked has signed in", code="session_over")
     await members.opt_out(session, member_id=member.id, now=now)
+    accounts = await members.list_accounts(session, member_id=member.id)
+    await replies.withdraw_for(
+        session,
+        network=NETWORK,
+        account_ids=[one.account_id for one in accounts if one.network == NETWORK],
+        now=now,
+    )
 
 
 async def forget_old(session: AsyncSession, *, now: datetime, most: int) -> int:

@@ -6,10 +6,12 @@ from datetime import datetime
 from typing import NamedTuple
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.config import Settings, SettingsError
 from app.errors import Conflict, Unavailable
 from app.kit.db import Sessions
+from app.kit.months import Month
 from app.linking import service
 from app.networks import queries as networks
 from app.networks.x.oauth import (
@@ -21,6 +23,7 @@ from app.networks.x.oauth import (
 )
 
 CALLBACK = "/link/callback"
+_KIND = "user_read"  # what X charges for it
 # OAuth's word for a code that is too old or was used, and X's
 _CODE_REFUSED = ("invalid_grant", "invalid_request")
 
@@ -45,10 +48,13 @@ def redirect_uri(settings: Settings) -> str:
 async def begin(
     sessions: Sessions, settings: Settings, *, token: str | None, now: datetime
 ) -> tuple[str, str]:
-    """Where to send the browser, and its session's token. Raises Conflict, SettingsError."""
+    """Where to send the browser, and its session's token. Raises Conflict, Unavailable,
+    SettingsError.
+    """
     async with open_sign_in(settings) as x:
         begun = x.begin(redirect_uri=redirect_uri(settings), scopes=LINK_SCOPES)
     async with sessions.begin() as session:
+        await _require_money(session, settings, now)
         token = await service.keep_begun(
             session, token=token, state=begun.state, verifier=begun.verifier, now=now
         )
@@ -62,25 +68,42 @@ async def come_back(
     why.
     """
     async with sessions.begin() as session:
+        await _require_money(session, settings, now)
         verifier = await service.take_verifier(session, token=token, state=returned.state, now=now)
     if returned.error == "access_denied":
         raise Conflict("the person has declined at X", code="declined")
     if returned.error is not None or not returned.code:
         raise Conflict("X has refused to sign in", code="x_refused")
     person = await _ask_who(settings, returned.code, verifier, now)
+    # paid for, whatever becomes of the session
     async with sessions.begin() as session:
-        token = await service.keep_proof(
-            session, token=token, account_id=person.id, handle=person.handle, now=now
-        )
         await networks.record_usage(
             session,
             network=service.NETWORK,
-            kind="user_read",
+            kind=_KIND,
             units=1,
             price_microusd=settings.x_price_user_read_microusd,
             now=now,
         )
-    return token
+    async with sessions.begin() as session:
+        return await service.keep_proof(
+            session, token=token, account_id=person.id, handle=person.handle, now=now
+        )
+
+
+async def _require_money(session: AsyncSession, settings: Settings, now: datetime) -> None:
+    """Anybody may sign in again and again: that must not use up what confirmations need."""
+    if settings.x_monthly_ceiling_usd is None:
+        return
+    ceiling = int(settings.x_monthly_ceiling_usd * 1_000_000)
+    month = Month.of(now)
+    usage = await networks.usage_by_kind(
+        session, network=service.NETWORK, since=month.first_day, until=month.next.first_day
+    )
+    spent = sum(one.micro_usd for one in usage if one.kind == _KIND)
+    most = ceiling * settings.x_sign_ins_ceiling_percent // 100
+    if spent + settings.x_price_user_read_microusd > most:
+        raise Unavailable("the month's money for sign-ins is used up", code="x_unavailable")
 
 
 async def _ask_who(settings: Settings, code: str, verifier: str, now: datetime) -> Person:

@@ -26,13 +26,20 @@ async def list_active(session: AsyncSession, *, member_id: UUID) -> Sequence[Car
 
 
 async def add_card(
-    session: AsyncSession, *, member_id: UUID, card: CardIn, now: datetime
+    session: AsyncSession,
+    *,
+    member_id: UUID,
+    card: CardIn,
+    now: datetime,
+    vouched_at: datetime | None = None,
 ) -> tuple[Card, bool]:
-    """And whether that changed anything: a removed card comes back, an active one stays. Raises
-    NotFound, and Conflict when the card is another member's, was replaced, or is one too many.
+    """And whether that changed anything: a removed card comes back, an active one stays.
+    `vouched_at`: when the issuer has said that it is the member's; None: just now. Raises NotFound,
+    and Conflict when the card is another member's, was replaced, was removed since, or is one too
+    many.
     """
     await service.lock_member(session, member_id)
-    return await _add_card(session, member_id, card, now)
+    return await _add_card(session, member_id, card, now, vouched_at)
 
 
 async def add_or_replace_card(
@@ -63,14 +70,23 @@ async def replace_card(
     return new, True
 
 
-async def remove_card(session: AsyncSession, *, member_id: UUID, card_ref: str) -> None:
+async def remove_card(
+    session: AsyncSession, *, member_id: UUID, card_ref: str, now: datetime
+) -> None:
     """Its transactions are no longer looked at. A second time changes nothing. Raises NotFound."""
     await service.lock_member(session, member_id)
-    (await _own_card(session, member_id, card_ref)).state = "removed"
+    card = await _own_card(session, member_id, card_ref)
+    if card.state != "removed":
+        card.state = "removed"
+        card.removed_at = now
 
 
 async def _add_card(
-    session: AsyncSession, member_id: UUID, given: CardIn, now: datetime
+    session: AsyncSession,
+    member_id: UUID,
+    given: CardIn,
+    now: datetime,
+    vouched_at: datetime | None = None,
 ) -> tuple[Card, bool]:
     added = await queries.insert_card(
         session,
@@ -92,6 +108,8 @@ async def _add_card(
     if known.state == "replaced":
         raise Conflict("the card was replaced", code="card_state")
     was_removed = known.state == "removed"
+    if was_removed and vouched_at and known.removed_at and vouched_at <= known.removed_at:
+        raise Conflict("the card was removed since", code="card_state")
     known.state = "active"
     return known, was_removed
 

@@ -76,9 +76,9 @@ async def list_cards(member_id: UUID, _who: IssuerDep, session: SessionDep) -> P
 
 @router.delete("/members/{member_id}/cards/{card_ref}", status_code=204)
 async def remove_card(
-    member_id: UUID, card_ref: ExternalId, _who: IssuerDep, session: SessionDep
+    member_id: UUID, card_ref: ExternalId, _who: IssuerDep, session: SessionDep, now: NowDep
 ) -> None:
-    await cards.remove_card(session, member_id=member_id, card_ref=card_ref)
+    await cards.remove_card(session, member_id=member_id, card_ref=card_ref, now=now)
 
 
 @router.post(

@@ -30,18 +30,20 @@ async def link_by_network(
     holder: Holder,
     account: AccountIn,
     card: CardIn,
+    vouched_at: datetime,
     text_version: str,
     now: datetime,
 ) -> Member:
-    """Made if unknown, with the account, the card and the consent. Raises Conflict when account or
-    card belong to another member, when the card was replaced, or one is one too many.
+    """Made if unknown, with the account, the card and the consent. `vouched_at`: when the issuer
+    has made its link. Raises Conflict when account or card belong to another member, when the card
+    was replaced, or removed since, or one is one too many.
     """
     member = await _ensure_member(session, holder, now)
     # in the order of an enrolment: the account first, then the card
     await service.add_account(
         session, member_id=member.id, account=account, now=now, proved_by="oauth"
     )
-    await cards.add_card(session, member_id=member.id, card=card, now=now)
+    await cards.add_card(session, member_id=member.id, card=card, now=now, vouched_at=vouched_at)
     await _consent(session, member, text_version=text_version, now=now)
     return member
 

@@ -93,6 +93,8 @@ class Card(Base):
     state: Mapped[str] = mapped_column(server_default="active")
     replaced_by: Mapped[str | None] = mapped_column(ForeignKey("cards.ref", ondelete="RESTRICT"))
     added_at: Mapped[datetime]
+    # the last time: what the issuer has signed before it does not bring the card back
+    removed_at: Mapped[datetime | None]
 
 
 class Consent(Base):

@@ -291,6 +291,20 @@ async def accounts_of(session: AsyncSession, member_id: UUID) -> Sequence[Accoun
     return (await session.scalars(query)).all()
 
 
+async def account_keys_of(
+    session: AsyncSession, member_ids: Collection[UUID]
+) -> list[tuple[str, str]]:
+    """Network and id of every account that these members have."""
+    found = await session.execute(
+        text(
+            "SELECT network, account_id FROM accounts "
+            "WHERE member_id = ANY(CAST(:member_ids AS uuid[]))"
+        ),
+        {"member_ids": list(member_ids)},
+    )
+    return [(row.network, row.account_id) for row in found]
+
+
 async def delete_account(
     session: AsyncSession, *, member_id: UUID, network: str, account_id: str, now: datetime
 ) -> bool:

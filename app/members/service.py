@@ -243,14 +243,7 @@ async def opt_out(session: AsyncSession, *, member_id: UUID, now: datetime) -> N
     time changes nothing. Raises NotFound.
     """
     await lock_member(session, member_id)
-    accounts = await queries.accounts_of(session, member_id)
-    await _stop(
-        session,
-        [member_id],
-        [(account.network, account.account_id) for account in accounts],
-        told_by="page",
-        now=now,
-    )
+    await _stop(session, [member_id], [], told_by="page", now=now)
 
 
 async def stop_accounts(
@@ -260,11 +253,15 @@ async def stop_accounts(
     account_ids: Collection[str],
     told_by: ToldBy,
     now: datetime,
-) -> None:
-    """Whoever holds these accounts, linked or not, has said "stop". Again changes nothing."""
+) -> set[str]:
+    """Whoever holds these accounts, linked or not, has said "stop", with whatever account he may
+    post. Again changes nothing. Answers whom we leave alone for it: these accounts, and whatever
+    others of the network their members have.
+    """
     members = await queries.lock_members_of(session, network=network, account_ids=account_ids)
-    accounts = {(network, account_id) for account_id in account_ids}
-    await _stop(session, members, accounts, told_by=told_by, now=now)
+    accounts = [(network, account_id) for account_id in account_ids]
+    stopped = await _stop(session, members, accounts, told_by=told_by, now=now)
+    return {account_id for of, account_id in stopped if of == network}
 
 
 async def _stop(
@@ -274,13 +271,15 @@ async def _stop(
     *,
     told_by: ToldBy,
     now: datetime,
-) -> None:
-    """The members are locked already."""
-    await queries.mark_stopped(session, accounts, told_by=told_by, now=now)
+) -> set[tuple[str, str]]:
+    """These accounts, and all that the members have, who are locked already. Answers which."""
+    stopped = {*accounts, *await queries.account_keys_of(session, member_ids)}
+    await queries.mark_stopped(session, stopped, told_by=told_by, now=now)
     new = await queries.set_opted_out(session, member_ids, now=now)
     await enrolment_queries.insert_consents(
         session, [(member_id, now) for member_id in new], act="withdrawn", text_version=_STOP
     )
+    return stopped
 
 
 async def find_stopped(

@@ -8,6 +8,7 @@ claimed goes on with a token that is still good, or waits.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -40,6 +41,8 @@ RENEW_BEFORE = timedelta(minutes=5)
 CLAIM_SECONDS = 30.0
 REQUEST_SECONDS_MAX = 15.0
 WAIT_SECONDS_MAX = 20.0
+# So long one goes on as an account in whose place another may have been connected.
+KNOWN_SECONDS = 3.0
 _LOOK_SECONDS = 0.1
 _STORE_AGAIN_SECONDS = 0.5
 # The app is not known by the id and the secret it gave: the refresh token was not looked at.
@@ -192,6 +195,11 @@ class _Known(NamedTuple):
     access_token: SecretStr
     renew_from: datetime
     expires_at: datetime
+    read_at: float
+
+    @property
+    def is_recent(self) -> bool:
+        return time.monotonic() - self.read_at < KNOWN_SECONDS
 
     def is_good(self, refused: str | None, now: datetime) -> bool:
         return self.access_token.get_secret_value() != refused and now < self.expires_at
@@ -223,17 +231,28 @@ class ConnectedAccount:
             await asyncio.gather(self._renewing, return_exceptions=True)
 
     async def _current(self, refused: str | None) -> _Known:
-        known = self._known
-        if known is not None and known.is_fresh(refused, clock.now()):
+        known = self._remembered(refused)
+        if known is not None and known.is_recent:
             return known
         try:
             async with asyncio.timeout(WAIT_SECONDS_MAX), self._one_at_a_time:
-                self._known = await self._wait_for_one(refused)
-                return self._known
-        except TimeoutError:
-            raise AccountUnavailableError("the account's token is not renewed yet") from None
-        except DATABASE_ERRORS as error:
+                known = self._remembered(refused)
+                if known is None or not known.is_recent:  # nobody has looked meanwhile
+                    known = self._known = await self._wait_for_one(refused)
+                return known
+        except AccountRefusedError:
+            self._known = None
+            raise
+        except DATABASE_ERRORS as error:  # a timeout is one of them
+            if known := self._remembered(refused):
+                return known
+            if isinstance(error, TimeoutError):
+                raise AccountUnavailableError("the account's token is not renewed yet") from None
             raise AccountUnavailableError(f"the database: {type(error).__name__}") from error
+
+    def _remembered(self, refused: str | None) -> _Known | None:
+        known = self._known
+        return known if known is not None and known.is_fresh(refused, clock.now()) else None
 
     async def _wait_for_one(self, refused: str | None) -> _Known:
         while True:
@@ -276,7 +295,7 @@ class ConnectedAccount:
             ) from None
         life = account.expires_at - account.updated_at
         renew_from = account.expires_at - min(RENEW_BEFORE, life / 4)
-        return _Known(account.account_id, token, renew_from, account.expires_at)
+        return _Known(account.account_id, token, renew_from, account.expires_at, time.monotonic())
 
     async def _is_renewed_here(
         self, account: NetworkAccount, refresh_token: bytes, now: datetime

@@ -83,6 +83,16 @@ class Unknown(_Answer):
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class LookupFailed(_Answer):
+    """Whether it was sent before could not be found out, so nothing was sent. `again_at`: None
+    where the network does not say.
+    """
+
+    detail: str
+    again_at: datetime | None = None
+
+
 SendResult = (
     Sent
     | Duplicate
@@ -93,21 +103,22 @@ SendResult = (
     | AccessRefused
     | Temporary
     | Unknown
+    | LookupFailed
 )
-
+NotFoundOut = LookupFailed | OutOfCredits | AccessRefused
 
 MESSAGES_IN_FLIGHT_MAX = 2
-
-
-class LookupFailedError(Exception):
-    """Whether a reply was sent could not be found out."""
+LOOKUP_POSTS_MAX = 1_000
 
 
 class Found(NamedTuple):
-    """`reads`: how many posts were read to find it, or not to; each is charged."""
+    """`reads`: how many posts were read to find it, or not to; each is charged. `problem`: why it
+    could not be found out.
+    """
 
     post_id: str | None
     reads: int
+    problem: NotFoundOut | None = None
 
 
 class Sender(Protocol):
@@ -127,6 +138,6 @@ class Sender(Protocol):
         """
 
     async def find_own(self, text: str, since: datetime) -> Found:
-        """The account's own post with this text that is not older than `since`. Raises
-        LookupFailedError.
+        """The account's own post with this text that is not older than `since`. Reads
+        LOOKUP_POSTS_MAX at most.
         """

@@ -53,9 +53,10 @@ async def heed_stop(
     back = await members.consented_since(session, network=network, since=said_at)
     heeded = said_at.keys() - back
     if heeded:
-        await members.stop_accounts(
+        silent = await members.stop_accounts(
             session, network=network, account_ids=heeded, told_by=told_by, now=now
         )
+        await replies.withdraw_for(session, network=network, account_ids=silent, now=now)
         log.info("stop_heeded", network=network, told_by=told_by, accounts=len(heeded))
     return heeded
 
@@ -84,6 +85,7 @@ async def _take_messages(
             network=event.network,
             account_id=sender,
             message_id=stops[sender].id,
+            sent_at=stops[sender].sent_at,
             locale=authors[sender].locale if sender in authors else None,
             now=now,
             settings=settings,

@@ -11,7 +11,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequ
 from contextlib import aclosing
 from datetime import datetime
 from functools import partial
-from ipaddress import ip_address
 from typing import Any, Literal
 
 import httpx
@@ -53,10 +52,10 @@ log = structlog.get_logger(__name__)
 async def run(
     sessions: Sessions, settings: Settings, stop: asyncio.Event, *, pace: Pace | None = None
 ) -> None:
-    mentions_by = way_of_mentions(settings)
+    way = way_of_events(settings)
     if settings.x_app_token is None:
         reason = "TAGBACK_X_APP_TOKEN is not set"
-    elif mentions_by == "off" and not settings.x_hashtag_stream:
+    elif way == "off":
         reason = "TAGBACK_X_MENTIONS_BY is off and TAGBACK_X_HASHTAG_STREAM is not set"
     else:
         work = partial(_listen, sessions, settings, pace or Pace())
@@ -71,21 +70,22 @@ def way_of_mentions(settings: Settings) -> Literal["webhook", "stream", "off"]:
     return "off" if settings.x_mentions_by == "off" else way_of_events(settings)
 
 
-def way_of_events(settings: Settings) -> Literal["webhook", "stream"]:
-    """How X tells of mentions, deletions and messages: by webhook where X can reach us and we can
-    tell that it is X. Raises SettingsError.
+def way_of_events(settings: Settings) -> Literal["webhook", "stream", "off"]:
+    """How X tells of deletions, messages and, where they are wanted, mentions: by webhook where X
+    can reach us and we can tell that it is X; off where nothing is heard at all. Raises
+    SettingsError.
     """
+    chosen = settings.x_mentions_by
     can_be_told = settings.public_url is not None and settings.x_consumer_secret is not None
-    if settings.x_mentions_by == "webhook" and not can_be_told:
+    if chosen == "webhook" and not can_be_told:
         raise SettingsError(
             "TAGBACK_X_MENTIONS_BY=webhook needs TAGBACK_PUBLIC_URL and TAGBACK_X_CONSUMER_SECRET"
         )
-    if settings.x_mentions_by in ("webhook", "stream"):
-        return settings.x_mentions_by
-    is_reachable = settings.public_url is not None and (
-        settings.public_url.scheme == "https" or _is_here(settings.public_url.host or "")
-    )
-    return "webhook" if can_be_told and is_reachable else "stream"
+    if chosen == "off" and not settings.x_hashtag_stream:
+        return "off"
+    if chosen in ("webhook", "stream"):
+        return chosen
+    return "webhook" if can_be_told else "stream"
 
 
 def webhook_url(settings: Settings) -> str:
@@ -272,10 +272,3 @@ async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
     for ended in await asyncio.gather(*tasks, return_exceptions=True):
         if isinstance(ended, Exception):
             raise ended
-
-
-def _is_here(host: str) -> bool:
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -70,7 +70,7 @@ async def _already_told(
 ) -> set[tuple[str, object]]:
     network = answerable[0].decision.post.network
     strangers = {d.post.author_id for d, kind in answerable if kind == "invitation"}
-    refused = [d for d, kind in answerable if kind == "refusal"]
+    refused = {(d.post.author_id, d.terms.offer_id) for d, kind in answerable if kind == "refusal"}
     told: set[tuple[str, object]] = set()
     if strangers:
         may = await replies.claim_invitations(
@@ -82,11 +82,8 @@ async def _already_told(
         )
         told |= {(account, None) for account in strangers - may}
     if refused:
-        told |= await replies.refusals_told(
-            session,
-            network=network,
-            recipient_ids={d.post.author_id for d in refused},
-            offer_ids={d.terms.offer_id for d in refused},
+        told |= refused - await replies.claim_refusals(
+            session, network=network, pairs=refused, now=now
         )
     return told
 

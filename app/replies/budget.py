@@ -11,14 +11,21 @@ _DOLLAR = 1_000_000
 
 
 class Prices(NamedTuple):
-    """Of a reply to somebody who has called us, of any other post, and of a direct message."""
+    """Of a reply to somebody who has called us, of any other post, and of a direct message; and the
+    most that it may cost to find out whether a post was sent.
+    """
 
     summoned: int
     post: int
     message: int
+    look_up: int
 
     def dearest(self, channel: Channel) -> int:
         return self.message if channel == "dm" else max(self.summoned, self.post)
+
+    def again(self, channel: Channel) -> int:
+        """Beside its price, of one that may have been sent already: messages are not looked up."""
+        return 0 if channel == "dm" else self.look_up
 
 
 class Ceilings(NamedTuple):
@@ -45,6 +52,27 @@ class Affordable(NamedTuple):
 
     sends: int | None = None
     invitations: int | None = None
+
+
+class Money(NamedTuple):
+    """What a month allows, where there is a ceiling, and what of it is spent or set aside."""
+
+    ceilings: Ceilings | None
+    taken: Spent
+
+    def without(self, amount: int) -> "Money":
+        return self._replace(taken=self.taken.plus(Spent(amount)))
+
+    def pays_for(self, price: int) -> Affordable:
+        """How often that much. Where it is the dearest that a send may turn out to cost, and what
+        was set aside is enough, no ceiling is exceeded.
+        """
+        if self.ceilings is None:
+            return Affordable()
+        return Affordable(
+            _times(self.ceilings.all - self.taken.all, price),
+            _times(self.ceilings.strangers - self.taken.strangers, price),
+        )
 
 
 def price_of(kind: str, prices: Prices, *, is_summoned: bool) -> int:
@@ -79,15 +107,6 @@ def total(sends: Iterable[tuple[str, bool, int]], prices: Prices) -> Spent:
     return spent
 
 
-def affordable(ceilings: Ceilings, spent: Spent, under_way: Spent, *, dearest: int) -> Affordable:
-    """Whatever they turn out to cost, and whatever is under way is sent: never above a ceiling."""
-    taken = spent.plus(under_way)
-    return Affordable(
-        _times(ceilings.all - taken.all, dearest),
-        _times(ceilings.strangers - taken.strangers, dearest),
-    )
-
-
 def _times(left: int, price: int) -> int | None:
     if price == 0:
         return None if left >= 0 else -1
@@ -96,7 +115,7 @@ def _times(left: int, price: int) -> int | None:
 
 def why_held(ceilings: Ceilings, spent: Spent, *, dearest: int) -> str | None:
     """For whoever wonders why nothing is sent. What is under way may yet come to nothing."""
-    left = affordable(ceilings, spent, Spent(), dearest=dearest)
+    left = Money(ceilings, spent).pays_for(dearest)
     if left.sends is not None and left.sends <= 0:
         return f"the month's ceiling is reached: {_of(spent.all, ceilings.all)} spent"
     if left.invitations is not None and left.invitations <= 0:

@@ -7,6 +7,7 @@ from uuid import UUID
 from app.networks.sender import (
     AccessRefused,
     Duplicate,
+    LookupFailed,
     NotAllowed,
     OutOfCredits,
     RateLimited,
@@ -24,6 +25,7 @@ ATTEMPTS_MAX = 8
 BACK_OFF_FIRST = timedelta(seconds=15)
 BACK_OFF_MAX = timedelta(hours=1)
 LOOK_UP_AFTER = timedelta(seconds=5)
+LOOK_UP_AGAIN_AFTER = timedelta(minutes=1)
 
 
 class Claimed(NamedTuple):
@@ -81,10 +83,14 @@ def change(
             changed = _ended(reply, "not_allowed", now, problem=detail)
         case Refused(detail):
             changed = _ended(reply, "failed", now, problem=detail)
-        case RateLimited(resets_at):
-            changed = given_back(reply, not_before=resets_at or now + window, problem="rate limit")
-        case OutOfCredits(detail) | AccessRefused(detail):
-            changed = given_back(reply, not_before=now, problem=detail)
+        case (
+            RateLimited()
+            | OutOfCredits()
+            | AccessRefused()
+            | LookupFailed()
+            | Temporary(reached=False)
+        ):
+            changed = _unheard(reply, result, now=now, window=window, chance=chance)
         case Temporary(detail):
             doublings = min(reply.attempts - 1, ATTEMPTS_MAX)
             wait = min(BACK_OFF_FIRST * 2**doublings, BACK_OFF_MAX)
@@ -92,12 +98,35 @@ def change(
         case Unknown(detail) if reply.channel == "dm":
             # Nothing tells a message from its double: one that may have arrived is not sent again.
             changed = _ended(reply, "failed", now, problem=f"may have arrived: {detail}")
+            changed = changed._replace(outcome_unknown=True)
         case Unknown(detail):
             changed = _tried(reply, detail, now=now, wait=LOOK_UP_AFTER * reply.attempts)
             changed = changed._replace(outcome_unknown=True)
         case _:
             assert_never(result)
     return changed
+
+
+def _unheard(
+    reply: Claimed,
+    result: RateLimited | OutOfCredits | AccessRefused | LookupFailed | Temporary,
+    *,
+    now: datetime,
+    window: timedelta,
+    chance: float,
+) -> Change:
+    """The network has not looked at this reply, so it is tried for as long as it is young."""
+    match result:
+        case RateLimited(resets_at):
+            return given_back(reply, not_before=resets_at or now + window, problem="rate limit")
+        case LookupFailed(detail, again_at):
+            again_at = again_at or now + LOOK_UP_AGAIN_AFTER * (0.5 + chance)
+            return given_back(reply, not_before=again_at, problem=detail)
+        case Temporary(detail):
+            again_at = now + BACK_OFF_FIRST * (0.5 + chance)
+            return given_back(reply, not_before=again_at, problem=detail)
+        case OutOfCredits(detail) | AccessRefused(detail):
+            return given_back(reply, not_before=now, problem=detail)
 
 
 def _ended(

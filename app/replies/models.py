@@ -9,6 +9,8 @@ from app.kit.db import Base
 from app.kit.ids import new_id
 
 WAITING = "state IN ('queued', 'sending')"
+# claimed and not recorded, or perhaps sent and not yet paid for
+UNDER_WAY = "state = 'sending' OR outcome_unknown AND cost_microusd IS NULL"
 
 
 class Reply(Base):
@@ -42,19 +44,12 @@ class Reply(Base):
             postgresql_where=sql(WAITING),
         ),
         Index(
-            "ix_replies_sending",
+            "ix_replies_under_way",
             "network",
             "channel",
-            postgresql_where=sql("state = 'sending'"),
-        ),
-        # a refusal is told once per account and offer
-        Index(
-            "uq_replies_refusal",
-            "network",
-            "recipient_id",
-            "offer_id",
-            unique=True,
-            postgresql_where=sql("kind = 'refusal'"),
+            "priority",
+            "created_at",
+            postgresql_where=sql(UNDER_WAY),
         ),
     )
 
@@ -94,6 +89,19 @@ class Invitation(Base):
     network: Mapped[str] = mapped_column(primary_key=True)
     account_id: Mapped[str] = mapped_column(primary_key=True)
     invited_at: Mapped[datetime]
+
+
+class Refusal(Base):
+    """That an account was told why it has no coupon of an offer: once. Replies do not say it, for
+    they forget whom they went to when the post is deleted.
+    """
+
+    __tablename__ = "refusals"
+
+    network: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[str] = mapped_column(primary_key=True)
+    offer_id: Mapped[UUID] = mapped_column(primary_key=True)
+    told_at: Mapped[datetime]
 
 
 class Pause(Base):

@@ -4,7 +4,7 @@ replies.
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Integer, bindparam, func, select, text
@@ -15,7 +15,7 @@ from app.kit.arrays import as_arrays
 from app.kit.db import copy_rows
 from app.replies.budget import Channel
 from app.replies.domain import Change, Claimed
-from app.replies.models import Pause, Reply
+from app.replies.models import UNDER_WAY, Pause, Reply
 
 CHANNEL = "tagback_replies"
 ALL = "all"
@@ -25,44 +25,71 @@ INVITATION = 2
 # nobody else's reply waits until they have been looked at again and again.
 PARKED = 10
 
-_DUE = f"""
-    SELECT r.id, r.outcome_unknown OR r.state = 'sending' AS unknown,
-           CASE WHEN r.posted_at < :oldest THEN 'expired'
-                WHEN r.offer_id::text IN (SELECT scope FROM paused) THEN 'parked'
-                ELSE 'claimed' END AS fate
-    FROM replies r
-    WHERE r.state IN ('queued', 'sending') AND r.network = :network
-          AND r.channel = :channel AND r.priority < :below
-          AND r.not_before <= :now
-          AND CASE WHEN CAST(:lapsed AS boolean) THEN r.state = 'sending' AND r.leased_until <= :now
-                   ELSE r.state = 'queued' END
-          AND NOT EXISTS (SELECT FROM paused WHERE scope = '{ALL}')
-    ORDER BY r.priority, r.created_at
-    LIMIT :most
-    FOR UPDATE OF r SKIP LOCKED
-"""  # noqa: S608 - constants
-_DECIDED = f"""
-    WITH paused AS MATERIALIZED (SELECT scope FROM reply_pauses), due AS ({_DUE})
-    UPDATE replies r
-    SET state = CASE due.fate WHEN 'claimed' THEN 'sending' WHEN 'parked' THEN 'queued'
-                ELSE 'expired' END,
-        leased_until = CASE due.fate WHEN 'claimed' THEN CAST(:leased_until AS timestamptz) END,
-        attempts = r.attempts + CASE due.fate WHEN 'claimed' THEN 1 ELSE 0 END,
-        priority = r.priority + CASE due.fate WHEN 'parked' THEN {PARKED} ELSE 0 END,
-        outcome_unknown = due.unknown,
-        updated_at = :now
-    FROM due WHERE r.id = due.id
-"""  # noqa: S608 - constants
+SAID_STOP = "the author has said stop"
+# Not EXISTS: for a long queue all stopped accounts would be read at once.
+_HAS_SAID_STOP = """(SELECT true FROM stopped_accounts s
+                     WHERE s.network = r.network AND s.account_id = r.recipient_id)"""
+# Each in the order of an index that holds little else.
+Of = Literal["lapsed", "unsure", "fresh"]
+_OF: dict[Of, str] = {
+    "lapsed": "r.state = 'sending' AND r.leased_until <= :now",
+    "unsure": "r.state = 'queued' AND r.outcome_unknown AND r.cost_microusd IS NULL",
+    "fresh": "r.state = 'queued' AND NOT r.outcome_unknown",
+}
 # The number is in the statement's text: a plan for any LIMIT would read the whole table.
 MOST = bindparam("most", type_=Integer(), literal_execute=True)
-TAKE = text(
-    _DECIDED
-    + """
+
+
+def _decided(of: Of) -> str:
+    return f"""
+        WITH paused AS MATERIALIZED (SELECT scope FROM reply_pauses), due AS (
+            SELECT r.id, r.outcome_unknown OR r.state = 'sending' AS unknown,
+                   CASE WHEN r.posted_at < :oldest OR r.post_id LIKE 'removed:%' THEN 'expired'
+                        WHEN r.kind <> 'farewell' AND {_HAS_SAID_STOP} THEN 'stopped'
+                        WHEN r.offer_id::text IN (SELECT scope FROM paused) THEN 'parked'
+                        ELSE 'claimed' END AS fate
+            FROM replies r
+            WHERE r.state IN ('queued', 'sending') AND {_OF[of]}
+                  AND r.network = :network AND r.channel = :channel AND r.priority < :below
+                  AND r.not_before <= :now
+                  AND NOT EXISTS (SELECT FROM paused WHERE scope = '{ALL}')
+            ORDER BY r.priority, r.created_at
+            LIMIT :most
+            FOR UPDATE OF r SKIP LOCKED
+        )
+        UPDATE replies r
+        SET state = CASE due.fate WHEN 'claimed' THEN 'sending' WHEN 'parked' THEN 'queued'
+                    ELSE 'expired' END,
+            leased_until = CASE due.fate WHEN 'claimed' THEN CAST(:leased_until AS timestamptz) END,
+            attempts = r.attempts + CASE due.fate WHEN 'claimed' THEN 1 ELSE 0 END,
+            priority = r.priority + CASE due.fate WHEN 'parked' THEN {PARKED} ELSE 0 END,
+            outcome_unknown = due.unknown,
+            problem = CASE due.fate WHEN 'stopped' THEN '{SAID_STOP}' ELSE r.problem END,
+            updated_at = :now
+        FROM due WHERE r.id = due.id
+    """  # noqa: S608 - constants
+
+
+_COLUMNS = """
     RETURNING due.fate, r.id, r.network, r.channel, r.kind, r.is_summoned, r.post_id,
               r.recipient_id, r.text, r.created_at, r.attempts, r.outcome_unknown, r.leased_until
-    """
-).bindparams(MOST)
-_SWEEP = text(_DECIDED + " AND due.fate <> 'claimed'").bindparams(MOST)
+"""
+TAKE = {of: text(_decided(of) + _COLUMNS).bindparams(MOST) for of in _OF}
+_SWEEP = {of: text(_decided(of) + "AND due.fate <> 'claimed'").bindparams(MOST) for of in _OF}
+WITHDRAW = text(
+    f"""
+    UPDATE replies SET state = 'expired', problem = '{SAID_STOP}', leased_until = NULL,
+        outcome_unknown = outcome_unknown OR state = 'sending', updated_at = :now
+    WHERE id IN (
+        SELECT id FROM replies
+        WHERE state IN ('queued', 'sending') AND network = :network
+            AND channel = 'post' AND kind IN ('confirmation', 'invitation', 'refusal')
+            AND recipient_id = ANY(CAST(:account_ids AS text[]))
+            AND (state = 'queued' OR leased_until <= :now)
+        FOR UPDATE SKIP LOCKED
+    )
+    """  # noqa: S608 - constants
+)
 
 
 class NewReply(NamedTuple):
@@ -181,21 +208,27 @@ async def claim_invitations(
     return set(invited)
 
 
-async def refusals_told(
-    session: AsyncSession,
-    *,
-    network: str,
-    recipient_ids: Collection[str],
-    offer_ids: Collection[UUID],
+async def claim_refusals(
+    session: AsyncSession, *, network: str, pairs: Collection[tuple[str, UUID]], now: datetime
 ) -> set[tuple[str, UUID]]:
-    rows = await session.execute(
+    """Marks as told, and returns, those of the pairs of account and offer that were never told."""
+    told = await session.execute(
         text(
-            "SELECT recipient_id, offer_id FROM replies WHERE network = :network "
-            "AND kind = 'refusal' AND recipient_id = ANY(:recipients) AND offer_id = ANY(:offers)"
+            """
+            INSERT INTO refusals (network, account_id, offer_id, told_at)
+            SELECT CAST(:network AS text), wanted.*, CAST(:now AS timestamptz)
+            FROM unnest(CAST(:account_ids AS text[]), CAST(:offer_ids AS uuid[])) AS wanted
+            ON CONFLICT DO NOTHING
+            RETURNING account_id, offer_id
+            """
         ),
-        {"network": network, "recipients": list(recipient_ids), "offers": list(offer_ids)},
+        {
+            "network": network,
+            "now": now,
+            **as_arrays(("account_ids", "offer_ids"), sorted(set(pairs))),
+        },
     )
-    return {(row.recipient_id, row.offer_id) for row in rows}
+    return {(row.account_id, row.offer_id) for row in told}
 
 
 async def withdraw_invitations(
@@ -219,28 +252,81 @@ async def withdraw_invitations(
     )
 
 
+async def withdraw_for(
+    session: AsyncSession, *, network: str, account_ids: Collection[str], now: datetime
+) -> None:
+    """What waits to be sent, or to be sent again by nobody in particular. As with invitations, one
+    that is being claimed is sent.
+    """
+    await session.execute(
+        WITHDRAW, {"network": network, "account_ids": list(account_ids), "now": now}
+    )
+
+
 class UnderWay(NamedTuple):
-    """Claimed and not recorded. Of `lapsed` ones the lease is over, and what became of them is not
-    known: they are claimed again.
+    """How many of a kind were claimed and not recorded; how many of these have outlived their lease
+    (what became of them is not known, and they are claimed again), and how many are being looked
+    up; how many wait and may have been sent already; and how many have ended without its being
+    known.
     """
 
     channel: Channel
     kind: str
     is_summoned: bool
-    number: int
+    sending: int
     lapsed: int
+    looking_up: int
+    unsure: int
+    ended: int
+
+
+COUNT_UNDER_WAY = text(
+    f"""
+    SELECT channel, kind, is_summoned,
+           count(*) FILTER (WHERE state = 'sending'),
+           count(*) FILTER (WHERE state = 'sending' AND leased_until <= :now),
+           count(*) FILTER (WHERE state = 'sending' AND leased_until > :now AND outcome_unknown),
+           count(*) FILTER (WHERE state = 'queued'),
+           count(*) FILTER (WHERE state NOT IN ('sending', 'queued'))
+    FROM replies WHERE network = :network AND ({UNDER_WAY})
+    GROUP BY channel, kind, is_summoned
+    """  # noqa: S608 - constants
+)
 
 
 async def under_way(session: AsyncSession, *, network: str, now: datetime) -> list[UnderWay]:
-    rows = await session.execute(
-        text(
-            "SELECT channel, kind, is_summoned, count(*), "
-            "count(*) FILTER (WHERE leased_until <= :now) FROM replies "
-            "WHERE state = 'sending' AND network = :network GROUP BY channel, kind, is_summoned"
-        ),
-        {"network": network, "now": now},
-    )
+    rows = await session.execute(COUNT_UNDER_WAY, {"network": network, "now": now})
     return [UnderWay(*row) for row in rows]
+
+
+async def charge_ended(
+    session: AsyncSession,
+    *,
+    network: str,
+    kind: str,
+    is_summoned: bool,
+    cost_microusd: int,
+    now: datetime,
+) -> int:
+    """Those that have ended without its being known whether they were sent; answers how many."""
+    charged = await session.scalars(
+        text(
+            f"""
+            UPDATE replies SET cost_microusd = :cost_microusd, updated_at = :now
+            WHERE network = :network AND ({UNDER_WAY}) AND state NOT IN ('sending', 'queued')
+                AND kind = :kind AND is_summoned = :is_summoned
+            RETURNING 1
+            """  # noqa: S608 - constants
+        ),
+        {
+            "network": network,
+            "kind": kind,
+            "is_summoned": is_summoned,
+            "cost_microusd": cost_microusd,
+            "now": now,
+        },
+    )
+    return len(charged.all())
 
 
 async def read_in_order(session: AsyncSession) -> None:
@@ -252,7 +338,7 @@ async def read_in_order(session: AsyncSession) -> None:
 
 class Due(NamedTuple):
     """Which replies are looked at. `oldest`: those to older posts expire. `below`: of these
-    priorities alone. `lapsed`: those whose lease is over, else those that are queued.
+    priorities alone.
     """
 
     network: str
@@ -260,33 +346,41 @@ class Due(NamedTuple):
     now: datetime
     oldest: datetime
     below: int = PARKED
-    lapsed: bool = False
 
 
-async def take(session: AsyncSession, due: Due, *, leased_until: datetime, most: int) -> Taken:
-    """Confirmations first, then the oldest. What has waited too long expires."""
+async def take(
+    session: AsyncSession, of: Of, due: Due, *, leased_until: datetime, most: int
+) -> Taken:
+    """Confirmations first, then the oldest. What has waited too long expires, and what answers
+    somebody who has said stop since, or a post that is forgotten.
+    """
     values = {**due._asdict(), "leased_until": leased_until, "most": most}
-    rows = (await session.execute(TAKE, values)).all()
+    rows = (await session.execute(TAKE[of], values)).all()
     claimed = [Claimed(*row[1:]) for row in rows if row.fate == "claimed"]
     return Taken(claimed, len(rows) - len(claimed))
 
 
-async def sweep(session: AsyncSession, due: Due, *, most: int) -> None:
+async def sweep(session: AsyncSession, of: Of, due: Due, *, most: int) -> None:
     """Expires and parks at the head of the queue, claiming nothing."""
     values = {**due._asdict(), "leased_until": due.now, "most": most}
-    await session.execute(_SWEEP, values)
+    await session.execute(_SWEEP[of], values)
 
 
-async def write_changes(session: AsyncSession, changes: Sequence[Change], *, now: datetime) -> None:
-    """A claim that is over changes nothing any more, but that a reply was sent is a fact."""
-    await session.execute(
+async def write_changes(
+    session: AsyncSession, changes: Sequence[Change], *, now: datetime
+) -> set[UUID]:
+    """A claim that is over changes nothing any more, but that a reply was sent is a fact. What was
+    forgotten meanwhile stays so. Answers which of them cost something now and did not before.
+    """
+    written = await session.execute(
         text(
             """
             UPDATE replies r
             SET state = c.state, leased_until = NULL, not_before = c.not_before,
                 attempts = c.attempts, outcome_unknown = c.outcome_unknown,
-                sent_post_id = c.sent_post_id, cost_microusd = c.cost_microusd,
-                problem = c.problem, updated_at = :now
+                sent_post_id = CASE WHEN r.post_id LIKE 'removed:%' THEN NULL
+                    ELSE c.sent_post_id END,
+                cost_microusd = c.cost_microusd, problem = c.problem, updated_at = :now
             FROM unnest(
                 CAST(:id AS uuid[]), CAST(:leased_until AS timestamptz[]),
                 CAST(:state AS text[]), CAST(:not_before AS timestamptz[]),
@@ -298,10 +392,12 @@ async def write_changes(session: AsyncSession, changes: Sequence[Change], *, now
             WHERE r.id = c.id
                   AND (r.state = 'sending' AND r.leased_until = c.leased_until
                        OR c.state = 'sent' AND r.state <> 'sent')
+            RETURNING r.id, old.cost_microusd IS NULL AND new.cost_microusd IS NOT NULL AS is_cost
             """
         ),
         {**as_arrays(Change._fields, changes), "now": now},
     )
+    return {row.id for row in written if row.is_cost}
 
 
 async def insert_pause(session: AsyncSession, *, scope: str, actor: str, now: datetime) -> bool:

@@ -14,22 +14,21 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.config import Settings
 from app.kit.months import Month
 from app.networks import queries as networks
-from app.networks.sender import Duplicate, SendResult, Sent
+from app.networks.sender import LOOKUP_POSTS_MAX, SendResult
 from app.replies import queries, window_queries
 from app.replies.budget import (
-    Affordable,
     Ceilings,
     Channel,
+    Money,
     Prices,
     Spent,
-    affordable,
     price_of,
     total,
     usage_kind_of,
     why_held,
 )
 from app.replies.domain import Claimed, change, given_back
-from app.replies.queries import INVITATION, Due, UnderWay
+from app.replies.queries import INVITATION, Due, Of, UnderWay
 from app.replies.windows import DAY, Allowance, Limit, Window, learnt, renewed
 
 CHANNELS: tuple[Channel, ...] = ("post", "dm")
@@ -58,6 +57,7 @@ def prices_of(settings: Settings) -> Prices:
         summoned=settings.x_price_summoned_reply_microusd,
         post=settings.x_price_post_microusd,
         message=settings.x_price_message_microusd,
+        look_up=LOOKUP_POSTS_MAX * settings.x_price_owned_read_microusd,
     )
 
 
@@ -93,33 +93,50 @@ async def claim(
     allowances = await _lock(session, CHANNELS, network=network, settings=settings, now=now)
     allowance = allowances[channel]
     under_way = await queries.under_way(session, network=network, now=now)
-    can_pay = await _affordable(
-        session, allowance, under_way, network=network, channel=channel, settings=settings, now=now
-    )
+    await _charge_ended(session, under_way, network=network, settings=settings, now=now)
+    money = await _money(session, allowance, under_way, network=network, settings=settings, now=now)
     mine = [one for one in under_way if one.channel == channel]
-    left = allowance.left(sum(one.number for one in mine))
-    if can_pay.sends is not None:
-        left = min(left, can_pay.sends)
+    left = allowance.left(sum(one.sending for one in mine))
     if allowance.stopped_reason is not None or left < 0:
         return Claim([])
     await queries.read_in_order(session)
     leased_until = now + timedelta(seconds=settings.reply_lease_seconds)
     due = Due(network, channel, now, now - settings.reply_age_max)
-    claimed = Claim([])
-    if any(one.lapsed for one in mine):  # which are among those under way, and take nothing more
-        claimed = await _take(session, due._replace(lapsed=True), claimed, leased_until, most)
+    prices, claimed = prices_of(settings), Claim([])
+    # What may have been sent already comes first: its price is set aside, to look it up is not.
+    look_ups = money.pays_for(prices.again(channel)).sends
+    again = most if look_ups is None else min(most, max(0, look_ups))
+    if any(one.lapsed for one in mine):  # which have their place in the limits, too
+        claimed = await _take_again(session, "lapsed", due, claimed, leased_until, again)
     most = min(most, len(claimed.replies) + left)
-    if can_pay.invitations is None:
-        return await _take(session, due, claimed, leased_until, most)
-    claimed = await _take(session, due._replace(below=INVITATION), claimed, leased_until, most)
+    if any(one.unsure for one in mine):
+        again = min(again, most)
+        claimed = await _take_again(session, "unsure", due, claimed, leased_until, again)
+    money = money.without(len(claimed.replies) * prices.again(channel))
+    can_pay = money.pays_for(prices.dearest(channel))
+    if can_pay.sends is None or can_pay.invitations is None:
+        return await _take(session, "fresh", due, claimed, leased_until, most)
+    most = min(most, len(claimed.replies) + max(0, can_pay.sends))
+    certain = due._replace(below=INVITATION)
+    claimed = await _take(session, "fresh", certain, claimed, leased_until, most)
     if claimed.is_cut_short:
         return claimed
     most = min(most, len(claimed.replies) + max(0, can_pay.invitations))
-    return await _take(session, due, claimed, leased_until, most)
+    return await _take(session, "fresh", due, claimed, leased_until, most)
+
+
+async def _take_again(
+    session: AsyncSession, of: Of, due: Due, before: Claim, leased_until: datetime, most: int
+) -> Claim:
+    """What is too old expires even where nothing may be claimed: else it would wait for ever."""
+    if most > 0:
+        return await _take(session, of, due, before, leased_until, most)
+    await queries.sweep(session, of, due, most=SWEEP_REPLIES_MAX)
+    return before
 
 
 async def _take(
-    session: AsyncSession, due: Due, before: Claim, leased_until: datetime, most: int
+    session: AsyncSession, of: Of, due: Due, before: Claim, leased_until: datetime, most: int
 ) -> Claim:
     """With those claimed `before`, up to `most`."""
     claimed = list(before.replies)
@@ -127,11 +144,11 @@ async def _take(
         room = most - len(claimed)
         if room <= 0:
             return Claim(claimed, before.is_cut_short)
-        taken = await queries.take(session, due, leased_until=leased_until, most=room)
+        taken = await queries.take(session, of, due, leased_until=leased_until, most=room)
         claimed += taken.claimed
         if not taken.others:
             return Claim(claimed, before.is_cut_short)
-        await queries.sweep(session, due, most=SWEEP_REPLIES_MAX)
+        await queries.sweep(session, of, due, most=SWEEP_REPLIES_MAX)
     return Claim(claimed, is_cut_short=True)
 
 
@@ -161,31 +178,31 @@ async def _lock(
     return locked
 
 
-async def _affordable(
+async def _money(
     session: AsyncSession,
     allowance: Allowance,
     under_way: Sequence[UnderWay],
     *,
     network: str,
-    channel: Channel,
     settings: Settings,
     now: datetime,
-) -> Affordable:
+) -> Money:
     """Says when a ceiling is reached, and when it is not any more: once, for all workers."""
     ceilings, prices = ceilings_of(settings), prices_of(settings)
-    reason, can_pay = None, Affordable()
+    reason, money = None, Money(None, Spent())
     if ceilings is not None:
         spent = await spent_in(session, network=network, month=Month.of(now))
         reason = why_held(ceilings, spent, dearest=prices.dearest("post"))
-        sending = total(((one.kind, one.is_summoned, one.number) for one in under_way), prices)
-        can_pay = affordable(ceilings, spent, sending, dearest=prices.dearest(channel))
+        sends = ((one.kind, one.is_summoned, one.sending + one.unsure) for one in under_way)
+        looking_up = sum(one.looking_up * prices.again(one.channel) for one in under_way)
+        money = Money(ceilings, spent.plus(total(sends, prices))).without(looking_up)
     if reason != allowance.held_reason:
         await window_queries.hold(session, network=network, reason=reason, now=now)
         if reason is None:
             log.info("replies_held_no_more", network=network)
         elif allowance.held_reason is None:
             log.error("replies_held", network=network, reason=reason)
-    return can_pay
+    return money
 
 
 async def spent_in(session: AsyncSession, *, network: str, month: Month) -> Spent:
@@ -231,16 +248,44 @@ async def record(
         )
         for reply, result in results
     ]
-    await queries.write_changes(session, changes, now=now)
-    sent = [reply for reply, result in results if isinstance(result, Sent | Duplicate)]
-    await _charge(session, sent, posts_read, network=network, settings=settings, now=now)
+    charged = await queries.write_changes(session, changes, now=now)
+    kinds = {reply.id: (reply.kind, reply.is_summoned) for reply, _ in results}
+    sends = [(*kinds[one], 1) for one in charged]
+    await _charge(session, sends, posts_read, network=network, settings=settings, now=now)
     if before.stopped_reason is None and after.stopped_reason is not None:
         log.error("replies_stopped", network=network, channel=channel, reason=after.stopped_reason)
 
 
+async def _charge_ended(
+    session: AsyncSession,
+    under_way: Sequence[UnderWay],
+    *,
+    network: str,
+    settings: Settings,
+    now: datetime,
+) -> None:
+    """What will never be known to have been sent, however it has ended: expired, withdrawn or tried
+    too often. The network may have charged for it.
+    """
+    prices = prices_of(settings)
+    sends = []
+    for one in under_way:
+        if one.ended:
+            number = await queries.charge_ended(
+                session,
+                network=network,
+                kind=one.kind,
+                is_summoned=one.is_summoned,
+                cost_microusd=price_of(one.kind, prices, is_summoned=one.is_summoned),
+                now=now,
+            )
+            sends.append((one.kind, one.is_summoned, number))
+    await _charge(session, sends, 0, network=network, settings=settings, now=now)
+
+
 async def _charge(
     session: AsyncSession,
-    sent: Sequence[Claimed],
+    sends: Sequence[tuple[str, bool, int]],
     posts_read: int,
     *,
     network: str,
@@ -248,13 +293,10 @@ async def _charge(
     now: datetime,
 ) -> None:
     prices = prices_of(settings)
-    counts = Counter(
-        (
-            usage_kind_of(reply.kind, is_summoned=reply.is_summoned),
-            price_of(reply.kind, prices, is_summoned=reply.is_summoned),
-        )
-        for reply in sent
-    )
+    counts: Counter[tuple[str, int]] = Counter()
+    for kind, is_summoned, number in sends:
+        name = usage_kind_of(kind, is_summoned=is_summoned)
+        counts[name, price_of(kind, prices, is_summoned=is_summoned)] += number
     if posts_read:
         counts["owned_read", settings.x_price_owned_read_microusd] = posts_read
     # in one order, for each writes a row that others write too

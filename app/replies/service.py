@@ -28,8 +28,7 @@ ANNOUNCEMENTS_SHOWN = 5
 
 async def queue(session: AsyncSession, *, rows: Sequence[NewReply]) -> None:
     """One COPY, in a transaction that an earlier statement has begun. Raises asyncpg's
-    UniqueViolationError when a reply of that kind to that post, or a refusal to that account, is
-    there already.
+    UniqueViolationError when a reply of that kind to that post is there already.
     """
     if rows:
         await queries.insert_replies(session, rows)
@@ -63,19 +62,22 @@ async def withdraw_invitations(
     await queries.withdraw_invitations(session, network=network, root_ids=root_ids, now=now)
 
 
-async def refusals_told(
-    session: AsyncSession,
-    *,
-    network: str,
-    recipient_ids: Collection[str],
-    offer_ids: Collection[UUID],
+async def withdraw_for(
+    session: AsyncSession, *, network: str, account_ids: Collection[str], now: datetime
+) -> None:
+    """Whatever would answer these accounts, whose holders have said "stop". A farewell stays."""
+    await queries.withdraw_for(session, network=network, account_ids=account_ids, now=now)
+
+
+async def claim_refusals(
+    session: AsyncSession, *, network: str, pairs: Collection[tuple[str, UUID]], now: datetime
 ) -> set[tuple[str, UUID]]:
-    """Pairs of account and offer that were refused before: they are not told again."""
-    if not recipient_ids or not offer_ids:
+    """Those of the pairs of account and offer that may be told of a refusal now, for an account is
+    told of it once for an offer; they count as told if this commits.
+    """
+    if not pairs:
         return set()
-    return await queries.refusals_told(
-        session, network=network, recipient_ids=recipient_ids, offer_ids=offer_ids
-    )
+    return await queries.claim_refusals(session, network=network, pairs=pairs, now=now)
 
 
 async def queue_farewell(
@@ -84,18 +86,20 @@ async def queue_farewell(
     network: str,
     account_id: str,
     message_id: str,
+    sent_at: datetime,
     locale: str | None,
     now: datetime,
     settings: Settings,
 ) -> bool:
     """The one direct message that we ever write: an answer to somebody who has told us to stop in
-    a message of his own. One a day to an account; False when there is one.
+    a message of his own, `sent_at`, which may come again for a day. One to an account for the
+    messages of a day; False when there is one.
     """
     spoken = locale_for(locale, default=settings.default_locale)
     row = NewReply(
         id=new_id(),
         network=network,
-        root_id=f"{account_id}:{now.date()}",
+        root_id=f"{account_id}:{sent_at.date()}",
         post_id=message_id,
         posted_at=now,
         offer_id=None,

@@ -9,7 +9,14 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from app.networks.sender import AccessRefused, Limits, OutOfCredits, RateLimited, SendResult
+from app.networks.sender import (
+    AccessRefused,
+    Limits,
+    LookupFailed,
+    OutOfCredits,
+    RateLimited,
+    SendResult,
+)
 
 CLOCKS_DIFFER_BY = timedelta(seconds=1)
 RATE_LIMIT_WAIT_MIN = timedelta(seconds=5)
@@ -64,6 +71,8 @@ def learnt(
 ) -> Allowance:
     """After what the network has told with its answers."""
     for result in results:
+        if isinstance(result, LookupFailed):
+            continue  # that was a read, which has limits of its own
         allowance = allowance._replace(
             short=_told(allowance.short, result.limits, short.length, now),
             day=_told(allowance.day, result.day_limits, day.length, now),

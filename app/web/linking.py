@@ -148,7 +148,9 @@ async def link(
         return show(request, "link.html", is_set_up=False)
     if handoff is not None and settings.handoff_secret is not None:
         found = read_handoff(handoff, secret=settings.handoff_secret.get_secret_value(), now=now)
-        token = await service.keep_handoff(session, token=browser.token, handoff=found, now=now)
+        token = await service.keep_handoff(
+            session, token=browser.token, link=handoff, handoff=found, now=now
+        )
         return _back(settings, token=token)
     standing = await service.get_standing(
         session, token=browser.token, text_version=browser.text_version, now=now
@@ -156,7 +158,11 @@ async def link(
     # who has no cookie yet gets one: a form of his is known by it
     new = None if browser.token else service.new_token()
     browser = browser._replace(token=browser.token or new)
-    problems = {standing.problem, said if said in PROBLEMS else None} - {None}
+    problems = {
+        standing.problem,
+        "handoff_changed" if standing.handoff_changed else None,
+        said if said in PROBLEMS else None,
+    } - {None}
     page = show(
         request,
         "link.html",

@@ -89,13 +89,15 @@ _ENGLISH = {
     "the app of your bank.",
     "handoff_refused": "This link is not one that your bank has made for this page. Please open it "
     "once more in the app of your bank.",
+    "handoff_changed": "The card here has changed: a link for another customer of your bank was "
+    "opened in this browser. Go on only if these are the last four digits of your own card.",
     "account_taken": "Your X account is linked already, to a card of somebody else. If both are "
     "yours, unlink it below first; or sign in with another X account.",
     "already_linked": "Your X account and this card are linked already: there is nothing left to "
     "do.",
     "card_taken": "This card is linked already, for somebody else. Please ask your bank.",
-    "card_state": "This card has been replaced by a newer one. Please open the link in the app of "
-    "your bank for the newer one.",
+    "card_state": "This card has been replaced or removed since the link was made. Please open the "
+    "link in the app of your bank once more, for the card that you have now.",
     "too_many": "There are too many cards or X accounts already. Please ask your bank to remove "
     "one.",
     "consent_missing": "Nothing was linked: please tick the box if you agree.",
@@ -190,12 +192,15 @@ _FRENCH = {
     "banque.",
     "handoff_refused": "Ce lien n'est pas de ceux que votre banque a faits pour cette page. "
     "Rouvrez-le dans l'application de votre banque.",
+    "handoff_changed": "La carte a changé ici : un lien pour un autre client de votre banque a été "
+    "ouvert dans ce navigateur. Ne continuez que si ces quatre derniers chiffres sont ceux de "
+    "votre carte.",
     "account_taken": "Votre compte X est déjà lié, à une carte de quelqu'un d'autre. Si les deux "
     "sont à vous, déliez-le d'abord ci-dessous ; ou connectez-vous avec un autre compte X.",
     "already_linked": "Votre compte X et cette carte sont déjà liés : il ne reste rien à faire.",
     "card_taken": "Cette carte est déjà liée, pour quelqu'un d'autre. Voyez avec votre banque.",
-    "card_state": "Cette carte a été remplacée par une plus récente. Ouvrez le lien dans "
-    "l'application de votre banque pour la plus récente.",
+    "card_state": "Cette carte a été remplacée ou retirée depuis que le lien a été fait. "
+    "Rouvrez-le dans l'application de votre banque, pour la carte que vous avez maintenant.",
     "too_many": "Il y a déjà trop de cartes ou de comptes X. Demandez à votre banque d'en retirer.",
     "consent_missing": "Rien n'a été lié : cochez la case si vous êtes d'accord.",
     "changed": "Ce que vous accepteriez a changé entre-temps. Relisez-le, s'il vous plaît.",

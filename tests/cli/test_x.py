@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from cryptography.fernet import Fernet
-from pydantic import SecretStr
+from pydantic import AnyHttpUrl, SecretStr
 from sqlalchemy import text
 from typer.testing import CliRunner
 
@@ -20,9 +20,12 @@ from app.config import Settings
 from app.kit.clock import now
 from app.kit.db import Sessions
 from app.kit.sealing import new_key
+from app.networks.x.activity import Activity, wanted_subscriptions
+from app.networks.x.calls import open_app
 from app.replies import sending
+from tests.between import Fault, standing_between
 from tests.signing_in import account_row, allow, connect_at, connectable
-from tests.stand_in import StandIn, StartX
+from tests.stand_in import PROGRAMME, StandIn, StartX
 from tests.support import Tagback
 
 Variables = dict[str, str]
@@ -190,6 +193,55 @@ class TestStatus:
             "money",
         }
 
+    @pytest.mark.parametrize(
+        "given",
+        [
+            {
+                "public_url": AnyHttpUrl("https://tagback.example"),
+                "x_consumer_secret": SecretStr("s"),
+                "x_mentions_by": "stream",
+            },
+            {"public_url": AnyHttpUrl("https://tagback.example"), "x_consumer_secret": None},
+        ],
+    )
+    async def test_wants_a_webhook_where_the_listener_does(
+        self, start_x: StartX, sessions: Sessions, given: dict[str, Any]
+    ) -> None:
+        x = await start_x()
+        settings = await connect_at(x, sessions)
+        wanted = wanted_subscriptions(PROGRAMME, [], webhook_id=None, mentions=True)
+        told = {**given, "x_app_token": SecretStr("app")}
+        async with open_app(settings.model_copy(update=told)) as client:
+            await Activity(client).reconcile(wanted)
+        lines = await self.look(sessions, settings, **told)
+        assert lines["webhook"].told == "X tells by stream"
+        assert [line for line in lines.values() if line.state == "not ok"] == []
+
+    async def test_names_what_a_webhook_needs(self, start_x: StartX, sessions: Sessions) -> None:
+        settings = await connect_at(await start_x(), sessions)
+        told = {"x_app_token": SecretStr("app"), "x_mentions_by": "webhook"}
+        line = (await self.look(sessions, settings, **told))["webhook"]
+        assert line.state == "not ok"
+        assert "TAGBACK_PUBLIC_URL" in line.told
+
+    async def test_finds_the_mentions_on_a_later_page(
+        self, settings: Settings, sessions: Sessions
+    ) -> None:
+        async with standing_between(settings) as (x, between):
+            settings = await connect_at(x, sessions, x_app_token=SecretStr("app"))
+            async with open_app(settings) as client:
+                wanted = wanted_subscriptions(PROGRAMME, [], webhook_id=None, mentions=True)
+                await Activity(client).reconcile(wanted)
+            one = {
+                "subscription_id": "1",
+                "event_type": "post.delete",
+                "filter": {"user_id": "1"},
+            }
+            first = Fault(200, {"data": [one], "meta": {"next_token": "more"}})
+            between.faults["GET /2/activity/subscriptions"] = [first]
+            line = (await self.look(sessions, settings))["subscriptions"]
+        assert line.told == "3, of this account: dm.received, post.mention.create"
+
     async def test_of_what_does_not_is_an_exit_status(
         self, start_x: StartX, sessions: Sessions, tagback: Tagback
     ) -> None:
@@ -200,6 +252,7 @@ class TestStatus:
             x,
             TAGBACK_SECRET_KEYS=settings.secret_keys.get_secret_value(),
             TAGBACK_X_APP_TOKEN="app",
+            TAGBACK_X_CONSUMER_SECRET="secret",
             TAGBACK_PUBLIC_URL="https://tagback.example",
             TAGBACK_X_HASHTAG_STREAM="true",
             TAGBACK_X_MONTHLY_CEILING_USD="0",

@@ -14,13 +14,14 @@ from app.errors import Invalid
 from app.insight.costs import costs, month_named
 from app.kit.db import Sessions
 from app.kit.months import Month
-from app.networks.sender import NotAllowed, Sent
+from app.networks.sender import NotAllowed, SendResult, Sent, Unknown
 from app.posts.enrol import Enroller
 from app.replies import sending
 from tests.programme import NOW, make_members, make_offer, make_post
 from tests.support import MakeKey, Tagback
 
 JULY = Month(2026, 7)
+SENT = Sent("1")
 
 
 class Programme:
@@ -40,8 +41,7 @@ class Programme:
         )
         await enroller.enrol(posts, source=source, now=NOW)
 
-    async def answer(self, *, now: datetime = NOW, fails: bool = False) -> None:
-        result = NotAllowed("no") if fails else Sent("1")
+    async def answer(self, *, now: datetime = NOW, result: SendResult = SENT) -> None:
         async with self.sessions.begin() as session:
             claim = await sending.claim(
                 session, network="x", channel="post", settings=self.settings, now=now, most=100
@@ -126,11 +126,22 @@ class TestAMonth:
         await make_offer(programme.sessions, "Coffee")
         (member,) = await make_members(programme.sessions, 1)
         await programme.hear(make_post(member, "Coffee"), source="import")
-        await programme.answer(fails=True)
+        await programme.answer(result=NotAllowed("no"))
         found = await programme.costs()
         assert (found["spent_microusd"], found["confirmed_coupons"], found["coupons"]) == (0, 0, 1)
         assert found["microusd_per_confirmed_coupon"] is None
         assert self.figures(found["by_offer"][0]) == (0, 0, 1, 0)
+
+    async def test_counts_what_was_perhaps_sent(self, programme: Programme) -> None:
+        await make_offer(programme.sessions, "Coffee")
+        (member,) = await make_members(programme.sessions, 1)
+        await programme.hear(make_post(member, "Coffee"), source="import")
+        await programme.answer(result=Unknown("no answer"))
+        for _ in range(2):
+            await programme.answer(now=NOW + timedelta(days=2))
+        found = await programme.costs(now=NOW + timedelta(days=2))
+        assert (found["spent_microusd"], found["confirmed_coupons"]) == (10_000, 0)
+        assert self.figures(found["by_offer"][0]) == (10_000, 0, 1, 0)
 
     async def test_is_none_of_another(self, programme: Programme) -> None:
         await make_offer(programme.sessions, "Coffee")

@@ -45,8 +45,9 @@ class TestALink:
             "4242",
         )
 
-    def test_may_name_the_card_alone(self) -> None:
-        assert read(make_link(card_network=None, last4=None)).card.network is None
+    def test_may_leave_out_all_that_the_person_does_not_know_his_card_by(self) -> None:
+        card = read(make_link(card_network=None)).card
+        assert (card.network, card.last4) == (None, "4242")
 
     def test_may_be_for_several_audiences(self) -> None:
         assert read(make_link(aud=["wallet", "tagback"])).sub == "m-ann"
@@ -76,7 +77,10 @@ class TestALink:
             {"sub": CARD_NUMBER},
             {"pan": CARD_NUMBER},
             {"more": [{"number": "4111 1111 1111 1111"}]},
-            *({name: None} for name in ("iss", "aud", "sub", "jti", "card_ref", "iat", "exp")),
+            *(
+                {name: None}
+                for name in ("iss", "aud", "sub", "jti", "card_ref", "last4", "iat", "exp")
+            ),
         ],
     )
     def test_that_says_what_it_must_not_is_refused(

@@ -62,7 +62,7 @@ class TestAuthors:
     async def test_without_an_active_card_are_told(self, sessions: Sessions) -> None:
         member_id = await enrol(sessions, "a")
         async with sessions.begin() as session:
-            await cards.remove_card(session, member_id=member_id, card_ref="c-a")
+            await cards.remove_card(session, member_id=member_id, card_ref="c-a", now=NOW)
         assert not (await authors(sessions, "a-a"))["a-a"].has_active_card
 
     async def test_who_said_stop_are_told(self, sessions: Sessions) -> None:
@@ -94,7 +94,7 @@ class TestCardHolders:
             )
         assert set(await holders(sessions, "c-a", "c-2")) == {"c-a", "c-2"}
         async with sessions.begin() as session:
-            await cards.remove_card(session, member_id=member_id, card_ref="c-2")
+            await cards.remove_card(session, member_id=member_id, card_ref="c-2", now=NOW)
         assert set(await holders(sessions, "c-a", "c-2")) == {"c-a"}
 
 
@@ -133,7 +133,7 @@ class TestACard:
     async def test_that_was_removed_comes_back_when_added(self, sessions: Sessions) -> None:
         member_id = await enrol(sessions, "a")
         async with sessions.begin() as session:
-            await cards.remove_card(session, member_id=member_id, card_ref="c-a")
+            await cards.remove_card(session, member_id=member_id, card_ref="c-a", now=NOW)
         assert await self.change(sessions, member_id, "c-a")
         assert (await authors(sessions, "a-a"))["a-a"].has_active_card
 
@@ -148,7 +148,7 @@ class TestACard:
             await self.change(sessions, other, "c-2", replaces="c-a")
         with pytest.raises(NotFound):
             async with sessions.begin() as session:
-                await cards.remove_card(session, member_id=other, card_ref="c-a")
+                await cards.remove_card(session, member_id=other, card_ref="c-a", now=NOW)
 
     async def test_does_not_replace_itself(self, sessions: Sessions) -> None:
         member_id = await enrol(sessions, "a")

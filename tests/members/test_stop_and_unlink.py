@@ -39,6 +39,7 @@ async def link(sessions: Sessions, name: str, **other: Any) -> UUID:
         "holder": Holder(f"m-{name}", None, None, None),
         "account": AccountIn(network="x", id=f"a-{name}", handle=f"h_{name}"),
         "card": CardIn(card_ref=f"c-{name}", network="visa", last4="4242"),
+        "vouched_at": NOW + timedelta(hours=1),
         **other,
     }
     async with sessions.begin() as session:
@@ -96,6 +97,18 @@ class TestStop:
             await service.opt_out(session, member_id=member.id, now=NOW)
         await unlink(sessions, "a-a")
         assert await stopped(sessions, "a-a") == {"a-a"}
+
+    async def test_by_one_account_holds_for_all_that_the_member_has(
+        self, sessions: Sessions
+    ) -> None:
+        """He will not say it again with each; nor is one left out that he unlinks after."""
+        await enrol(sessions, "a")
+        await enrol(sessions, "a", account="second")
+        await enrol(sessions, "b")
+        await stop(sessions, "a-a", "stranger")
+        await unlink(sessions, "second")
+        everybody = ("a-a", "second", "a-b", "stranger")
+        assert await stopped(sessions, *everybody) == {"a-a", "second", "stranger"}
 
     async def test_is_not_undone_by_an_older_consent(self, sessions: Sessions) -> None:
         await stop(sessions, "a-a")
@@ -209,12 +222,24 @@ class TestLinkingByThePage:
         await link(sessions, "a")
         assert await rows(sessions, "SELECT proved_by, handle FROM accounts") == [("oauth", "h_a")]
 
-    async def test_brings_back_a_card_that_was_removed(self, sessions: Sessions) -> None:
+    async def test_brings_back_a_removed_card_by_a_link_that_is_newer_and_by_no_older_one(
+        self, sessions: Sessions
+    ) -> None:
         member_id = await link(sessions, "a")
-        async with sessions.begin() as session:
-            await cards.remove_card(session, member_id=member_id, card_ref="c-a")
-        await link(sessions, "a")
+        at = NOW + timedelta(hours=2)
+        for later in (timedelta(0), timedelta(days=1)):  # a second time changes nothing
+            async with sessions.begin() as session:
+                await cards.remove_card(
+                    session, member_id=member_id, card_ref="c-a", now=at + later
+                )
+        for older in (at - timedelta(seconds=1), at):
+            with pytest.raises(Conflict) as caught:
+                await link(sessions, "a", vouched_at=older)
+            assert caught.value.code == "card_state"
+        assert await rows(sessions, "SELECT state, removed_at FROM cards") == [("removed", at)]
+        await link(sessions, "a", vouched_at=at + timedelta(seconds=1))
         assert await rows(sessions, "SELECT state FROM cards") == [("active",)]
+        await link(sessions, "a", vouched_at=at)  # nothing to bring back
 
     @pytest.mark.parametrize(
         ("other", "code"),

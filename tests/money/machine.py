@@ -261,7 +261,7 @@ class MoneyMachine(RuleBasedStateMachine):
             self.service.stop(what, self._tick())
         else:
             self.model.removed_cards.add(what)
-            self.service.remove_card(self.model.cards[what], what)
+            self.service.remove_card(self.model.cards[what], what, self._tick())
 
     # purchases
 

@@ -209,10 +209,10 @@ class Service:
         member_id = self._members[member]
         self._in_transaction(lambda session: members.opt_out(session, member_id=member_id, now=now))
 
-    def remove_card(self, member: str, card: str) -> None:
+    def remove_card(self, member: str, card: str, now: datetime) -> None:
         member_id = self._members[member]
         self._in_transaction(
-            lambda session: remove_card(session, member_id=member_id, card_ref=card)
+            lambda session: remove_card(session, member_id=member_id, card_ref=card, now=now)
         )
 
     def post(self, posts: list[Post], now: datetime) -> dict[str, tuple[str, ...]]:

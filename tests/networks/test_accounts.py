@@ -1,11 +1,13 @@
 """The programme's account as it is kept. How its tokens are renewed: test_account_renewal.py."""
 
+import asyncio
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from structlog.testing import capture_logs
 
 from app.config import Settings, SettingsError
@@ -13,12 +15,19 @@ from app.kit import clock
 from app.kit.db import Sessions
 from app.kit.sealing import new_key
 from app.networks import accounts
-from app.networks.accounts import Identity, open_account, sealer_of
+from app.networks.accounts import (
+    AccountRefusedError,
+    AccountUnavailableError,
+    Identity,
+    open_account,
+    sealer_of,
+)
 from app.networks.sender import AccessRefused, Temporary
 from app.networks.x.client import open_sender
 from app.networks.x.oauth import ACCOUNT_SCOPES, Person, Tokens
 
 HOUR = timedelta(hours=1)
+PROGRAMME = Person("7", "Programme")
 NOWHERE = "http://127.0.0.1:9"
 
 
@@ -38,11 +47,17 @@ def tokens(*, expires_at: datetime | None = None, **changed: Any) -> Tokens:
     return usual._replace(expires_at=expires_at or usual.expires_at, **changed)
 
 
-async def connect(sessions: Sessions, settings: Settings, given: Tokens | None = None) -> None:
+async def connect(
+    sessions: Sessions,
+    settings: Settings,
+    given: Tokens | None = None,
+    *,
+    person: Person = PROGRAMME,
+) -> None:
     async with sessions.begin() as session:
         await accounts.connect(
             session,
-            person=Person("7", "Programme"),
+            person=person,
             tokens=given or tokens(),
             sealer=sealer_of(settings),
             now=clock.now(),
@@ -56,7 +71,9 @@ async def row(sessions: Sessions) -> dict[str, Any]:
 
 
 class TestKeys:
-    @pytest.mark.parametrize("keys", ["s3cret", f"{new_key()},s3cret", " , "])
+    @pytest.mark.parametrize(
+        "keys", ["s3cret", f"{new_key()},s3cret", " , "], ids=["one", "second", "none"]
+    )
     def test_that_are_none_are_named_and_not_shown(self, settings: Settings, keys: str) -> None:
         wrong = settings.model_copy(update={"secret_keys": SecretStr(keys)})
         with pytest.raises(SettingsError, match="TAGBACK_SECRET_KEYS") as told:
@@ -132,6 +149,54 @@ class TestATokenThatIsGood:
             statements.clear()
             await account.access_token()
         assert statements == []
+
+    async def test_of_an_account_that_another_has_replaced_is_not_used_for_long(
+        self, sessions: Sessions, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(accounts, "KNOWN_SECONDS", 0.05)
+        await connect(sessions, settings)
+        async with open_account(settings, sessions) as account:
+            assert await account.id() == "7"
+            other = tokens()._replace(access_token="another")
+            await connect(sessions, settings, other, person=Person("777", "Other"))
+            await asyncio.sleep(0.06)
+            assert (await account.id(), await account.access_token()) == ("777", "another")
+            async with sessions.begin() as session:
+                await accounts.mark_problem(session, network="x", problem="taken away")
+            await asyncio.sleep(0.06)
+            with pytest.raises(AccountRefusedError, match="taken away"):
+                await account.access_token()
+
+    async def test_is_looked_up_by_one_of_many(
+        self,
+        sessions: Sessions,
+        settings: Settings,
+        statements: list[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(accounts, "KNOWN_SECONDS", 0.5)
+        await connect(sessions, settings)
+        async with open_account(settings, sessions) as account:
+            await account.access_token()
+            await asyncio.sleep(0.5)
+            statements.clear()
+            await asyncio.gather(*(account.access_token() for _ in range(16)))
+        assert len([one for one in statements if "network_accounts" in one]) == 1
+
+    async def test_is_used_while_the_database_is_away(
+        self, sessions: Sessions, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(accounts, "KNOWN_SECONDS", 0.0)
+        await connect(sessions, settings)
+        mine = async_sessionmaker(sessions.kw["bind"])
+        engine = create_async_engine("postgresql+asyncpg://nobody@127.0.0.1:9/nothing")
+        async with open_account(settings, mine) as account:
+            assert await account.access_token() == "the-access-token"
+            mine.configure(bind=engine)
+            assert await account.access_token() == "the-access-token"
+            with pytest.raises(AccountUnavailableError):
+                await account.access_token(refused="the-access-token")
+        await engine.dispose()
 
     async def test_is_opened_with_an_older_key(
         self, sessions: Sessions, settings: Settings

@@ -10,7 +10,15 @@ import httpx
 import pytest
 
 from app.config import Settings, SettingsError
-from app.networks.sender import Found, LookupFailedError, NotAllowed, Sent, Temporary, Unknown
+from app.networks.sender import (
+    Found,
+    LookupFailed,
+    NotAllowed,
+    OutOfCredits,
+    Sent,
+    Temporary,
+    Unknown,
+)
 from app.networks.x.client import XSender, open_sender
 from app.sandbox.main import SandboxServer, SandboxSettings
 from tests.stand_in import PROGRAMME, serving
@@ -182,8 +190,29 @@ class TestFindOwn:
 
     async def test_says_when_it_could_not_find_out(self) -> None:
         async with open_sender(settings_for("http://127.0.0.1:9")) as sender:
-            with pytest.raises(LookupFailedError):
-                await sender.find_own("Done!", datetime.now(UTC))
+            found = await sender.find_own("Done!", datetime.now(UTC))
+        assert isinstance(found.problem, LookupFailed)
+        assert "ConnectError" in found.problem.detail
+
+    async def test_says_what_it_has_read_before_it_failed(self) -> None:
+        page = b'{"data":[{"id":"1","text":"a"},{"id":"2","text":"b"}],"meta":{"next_token":"n"}}'
+        asked = 0
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal asked
+            await read_request(reader)
+            asked += 1
+            status = b"200 OK" if asked == 1 else b"402 Payment Required"
+            body = page if asked == 1 else b"{}"
+            length = f"content-length: {len(body)}".encode()
+            writer.write(b"HTTP/1.1 %s\r\nconnection: close\r\n%s\r\n\r\n" % (status, length))
+            writer.write(body)
+            await writer.drain()
+
+        async with sender_to(answer) as sender:
+            found = await sender.find_own("Done!", datetime.now(UTC))
+        assert (found.post_id, found.reads) == (None, 2)
+        assert isinstance(found.problem, OutOfCredits)
 
     async def test_a_strange_answer_is_no_answer(self) -> None:
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -192,8 +221,8 @@ class TestFindOwn:
             await writer.drain()
 
         async with sender_to(answer) as sender:
-            with pytest.raises(LookupFailedError):
-                await sender.find_own("Done!", datetime.now(UTC))
+            found = await sender.find_own("Done!", datetime.now(UTC))
+        assert isinstance(found.problem, LookupFailed)
 
 
 class TestOpenSender:

@@ -535,9 +535,7 @@ class TestWhereMentionsComeFrom:
         [
             ({}, "stream"),
             ({"public_url": AnyHttpUrl("https://offers.example")}, "webhook"),
-            ({"public_url": AnyHttpUrl("http://offers.example")}, "stream"),
             ({"public_url": AnyHttpUrl("http://127.0.0.1:8000")}, "webhook"),
-            ({"public_url": AnyHttpUrl("http://[::1]:8000")}, "webhook"),
             ({"public_url": AnyHttpUrl("https://a.example"), "x_consumer_secret": None}, "stream"),
             ({"public_url": AnyHttpUrl("https://a.example"), "x_mentions_by": "off"}, "off"),
             ({"public_url": AnyHttpUrl("https://a.example"), "x_mentions_by": "stream"}, "stream"),

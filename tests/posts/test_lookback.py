@@ -291,7 +291,7 @@ class TestTheRules:
         (account,) = await make_members(sessions, 1)
         member_id = await _member_of(sessions, account)
         async with sessions.begin() as session:
-            await cards.remove_card(session, member_id=member_id, card_ref=f"c-{account}")
+            await cards.remove_card(session, member_id=member_id, card_ref=f"c-{account}", now=NOW)
             await _add_account(session, member_id, "77")
         await look(sessions, settings)
         assert set((await outcomes(sessions)).values()) == {"card_inactive"}

@@ -136,6 +136,20 @@ class TestAPostRemovedAfterItLoaded:
             pass
         assert await rows(sessions, "SELECT outcome FROM decisions") == [("not_linked",)]
 
+    async def test_has_its_refusal_told_and_is_not_told_another(
+        self, sessions: Sessions, settings: Settings
+    ) -> None:
+        await make_offer(sessions, "Tea")
+        (author,) = await make_members(sessions, 1)
+        assert await enrol(sessions, settings, make_post(author, "Tea")) == [("loaded",)]
+        for step in range(3):
+            post = make_post(author, "Tea")
+            assert await enrol(sessions, settings, post) == [("already_loaded",)]
+            await remove(sessions, settings, post.id)
+            assert await forget(sessions, LATER + timedelta(minutes=step)) == 1
+        kinds = await rows(sessions, "SELECT kind, count(*) FROM replies GROUP BY 1 ORDER BY 1")
+        assert kinds == [("confirmation", 1), ("refusal", 1)]
+
     async def test_waits_until_no_batch_can_store_it_any_more(
         self, sessions: Sessions, settings: Settings
     ) -> None:

@@ -13,6 +13,7 @@ from app.members.schemas import MemberLine
 from app.networks.post import AccessRevoked, Event, Message, Messages, Post
 from app.posts import events
 from app.posts.enrol import Enroller
+from app.replies.queries import SAID_STOP
 from tests.programme import NOW, make_members, make_offer, make_post, member_line
 
 OWN = "1000000000000000001"
@@ -26,10 +27,12 @@ async def enrol(
     return [result.outcomes for result in results]
 
 
-async def take(sessions: Sessions, settings: Settings, event: Event) -> None:
+async def take(
+    sessions: Sessions, settings: Settings, event: Event, *, now: datetime = NOW
+) -> None:
     told = settings.model_copy(update={"x_account_id": OWN})
     async with sessions.begin() as session:
-        await events.take(session, event, settings=told, now=NOW)
+        await events.take(session, event, settings=told, now=now)
 
 
 async def rows(sessions: Sessions, query: str) -> list[Any]:
@@ -119,12 +122,69 @@ class TestByAMessage:
         async with sessions() as session:
             assert [one.name for one in await verify(session) if one.wrong] == []
 
+    async def test_that_comes_again_after_midnight_has_had_its_answer(
+        self, sessions: Sessions, settings: Settings
+    ) -> None:
+        for hours in (0, 20):
+            await take(sessions, settings, message("4242"), now=NOW + timedelta(hours=hours))
+        assert await rows(sessions, "SELECT kind FROM replies") == [("farewell",)]
+
     async def test_other_messages_and_our_own_are_not(
         self, sessions: Sessions, settings: Settings
     ) -> None:
         await take(sessions, settings, message("7", asks_to_stop=False))
         await take(sessions, settings, message(OWN))
         assert await stopped(sessions) == set()
+
+
+class TestWhatWaitsToBeSent:
+    """When its recipient says "stop". By the page: test_link_page.py."""
+
+    async def replies(self, sessions: Sessions) -> list[tuple[str, str, str, str | None]]:
+        return await rows(
+            sessions,
+            "SELECT recipient_id, kind, state, problem FROM replies "
+            "WHERE kind <> 'farewell' ORDER BY created_at, id",
+        )
+
+    async def test_is_withdrawn_by_a_post(self, sessions: Sessions, settings: Settings) -> None:
+        await make_offer(sessions, "Tea")
+        author, other = await make_members(sessions, 2)
+        posts = [make_post(one, "Tea") for one in (author, other, "4242")]
+        await enrol(sessions, settings, *posts)
+        await enrol(sessions, settings, stop_post(author), stop_post("4242"))
+        assert await self.replies(sessions) == [
+            (author, "confirmation", "expired", SAID_STOP),
+            (other, "confirmation", "queued", None),
+            ("4242", "invitation", "expired", SAID_STOP),
+        ]
+        async with sessions() as session:
+            assert [one.name for one in await verify(session) if one.wrong] == []
+
+    async def test_is_withdrawn_by_a_message_which_is_answered(
+        self, sessions: Sessions, settings: Settings
+    ) -> None:
+        await make_offer(sessions, "Tea")
+        (author,) = await make_members(sessions, 1)
+        await enrol(sessions, settings, make_post(author, "Tea"))
+        for _ in range(2):
+            await take(sessions, settings, message(author))
+        assert await self.replies(sessions) == [(author, "confirmation", "expired", SAID_STOP)]
+        waiting = "SELECT kind FROM replies WHERE state = 'queued'"
+        assert await rows(sessions, waiting) == [("farewell",)]
+
+    async def test_is_withdrawn_whichever_account_of_his_it_goes_to(
+        self, sessions: Sessions, settings: Settings
+    ) -> None:
+        await make_offer(sessions, "Tea")
+        (author,) = await make_members(sessions, 1)
+        second = {"network": "x", "id": "4242", "handle": "second"}
+        line = member_line(author, account=second)
+        async with sessions.begin() as session:
+            await members.save_members(session, rows=[MemberLine.model_validate(line)], now=NOW)
+        await enrol(sessions, settings, make_post("4242", "Tea"))
+        await enrol(sessions, settings, stop_post(author))
+        assert await self.replies(sessions) == [("4242", "confirmation", "expired", SAID_STOP)]
 
 
 class TestAccessRevoked:

@@ -268,7 +268,7 @@ class TestAFarewell:
     async def queue(
         self, sessions: Sessions, settings: Settings, account_id: str = "1", **more: Any
     ) -> bool:
-        usual = {"message_id": "77", "locale": "en", "now": NOW}
+        usual = {"message_id": "77", "sent_at": NOW, "locale": "en", "now": NOW}
         async with sessions.begin() as session:
             return await service.queue_farewell(
                 session, network="x", account_id=account_id, settings=settings, **(usual | more)
@@ -278,7 +278,7 @@ class TestAFarewell:
         assert await self.queue(sessions, settings)
         assert not await self.queue(sessions, settings, message_id="78")
         assert await self.queue(sessions, settings, "2")
-        assert await self.queue(sessions, settings, now=NOW + DAY)
+        assert await self.queue(sessions, settings, sent_at=NOW + DAY)
         kept = list((await all_rows(sessions)).values())
         assert {(row["channel"], row["offer_id"]) for row in kept} == {("dm", None)}
         assert {row["recipient_id"] for row in kept} == {"1", "2"}

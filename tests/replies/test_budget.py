@@ -3,16 +3,16 @@ from hypothesis import strategies as st
 
 from app.replies.budget import (
     Ceilings,
+    Money,
     Prices,
     Spent,
-    affordable,
     price_of,
     total,
     usage_kind_of,
     why_held,
 )
 
-PRICES = Prices(summoned=10_000, post=15_000, message=20_000)
+PRICES = Prices(summoned=10_000, post=15_000, message=20_000, look_up=500_000)
 CEILINGS = Ceilings(all=100_000, strangers=20_000)
 
 
@@ -37,16 +37,16 @@ class TestAPrice:
 
 class TestACeiling:
     def test_counts_what_is_under_way(self) -> None:
-        left = affordable(CEILINGS, Spent(40_000), Spent(30_000, 10_000), dearest=15_000)
+        left = Money(CEILINGS, Spent(40_000).plus(Spent(30_000, 10_000))).pays_for(15_000)
         assert (left.sends, left.invitations) == (2, 0)
 
     def test_that_was_lowered_is_overdrawn(self) -> None:
-        left = affordable(CEILINGS, Spent(100_000), Spent(10_000), dearest=15_000)
+        left = Money(CEILINGS, Spent(110_000)).pays_for(15_000)
         assert left.sends is not None
         assert left.sends < 0
 
     def test_does_not_bind_what_costs_nothing(self) -> None:
-        assert affordable(CEILINGS, Spent(100_000), Spent(), dearest=0).sends is None
+        assert Money(CEILINGS, Spent(100_000)).pays_for(0).sends is None
 
     def test_says_why_it_holds(self) -> None:
         assert why_held(CEILINGS, Spent(85_000), dearest=15_000) is None
@@ -57,15 +57,14 @@ class TestACeiling:
 
     @given(
         ceiling=st.integers(0, 10**7),
-        spent=st.integers(0, 10**7),
-        under_way=st.integers(0, 10**6),
+        taken=st.integers(0, 10**7),
         dearest=st.integers(1, 10**6),
     )
     def test_is_never_exceeded_by_what_it_allows(
-        self, ceiling: int, spent: int, under_way: int, dearest: int
+        self, ceiling: int, taken: int, dearest: int
     ) -> None:
-        left = affordable(Ceilings(ceiling, 0), Spent(spent), Spent(under_way), dearest=dearest)
+        left = Money(Ceilings(ceiling, 0), Spent(taken)).pays_for(dearest)
         assert left.sends is not None
         if left.sends > 0:
-            assert spent + under_way + left.sends * dearest <= ceiling
-        assert spent + under_way + (left.sends + 1) * dearest > ceiling
+            assert taken + left.sends * dearest <= ceiling
+        assert taken + (left.sends + 1) * dearest > ceiling

@@ -37,6 +37,7 @@ class Office:
         changed = {
             "x_monthly_ceiling_usd": None if ceiling is None else Decimal(ceiling),
             "x_price_post_microusd": 10_000,
+            "x_price_owned_read_microusd": 0,
             "x_replies_per_window": 10_000,
             "x_messages_per_window": 10_000,
             "x_messages_per_day": 10_000,
@@ -60,7 +61,11 @@ class Office:
             return claim.replies
 
     async def record(
-        self, results: Sequence[tuple[Claimed, SendResult]], *, now: datetime = NOW
+        self,
+        results: Sequence[tuple[Claimed, SendResult]],
+        *,
+        now: datetime = NOW,
+        posts_read: int = 0,
     ) -> None:
         async with self.sessions.begin() as session:
             await sending.record(
@@ -70,6 +75,7 @@ class Office:
                 results=results,
                 settings=self.settings,
                 now=now,
+                posts_read=posts_read,
             )
 
     async def send(self, most: int = 100, **more: Any) -> int:
@@ -171,6 +177,133 @@ class TestTheCeiling:
         assert await office.send() == 0
 
 
+class TestWhatMayHaveBeenSent:
+    """X has taken it perhaps, and charged for it."""
+
+    async def test_is_counted_until_it_is_known(self, office: Office) -> None:
+        office = office.having("0.10")
+        await queue(office.sessions, *[reply() for _ in range(30)])
+        claimed, later = await office.claim(), NOW + timedelta(minutes=1)
+        assert len(claimed) == 10
+        await office.record([(one, Unknown("no answer")) for one in claimed])
+        again = await office.claim(now=later)
+        assert {one.id for one in again} == {one.id for one in claimed}
+        assert all(one.outcome_unknown for one in again)
+        await office.record([(one, Sent("1")) for one in again[:6]], now=later)
+        await office.record([(one, NotAllowed("no")) for one in again[6:]], now=later)
+        assert await office.send(now=later) == 4
+        assert (await office.spent()).all == 100_000
+
+    async def test_takes_its_own_place_in_the_networks_limits(self, office: Office) -> None:
+        office = office.having("1.00", x_replies_per_window=4)
+        await queue(office.sessions, *[reply() for _ in range(12)])
+        claimed, later = await office.claim(3), NOW + timedelta(minutes=1)
+        await office.record([(one, Unknown("no answer")) for one in claimed])
+        (again,) = await office.claim(now=later)
+        assert again.outcome_unknown
+
+    @pytest.mark.parametrize("kind", ["confirmation", "invitation"])
+    async def test_is_charged_when_it_ends_so(self, office: Office, kind: str) -> None:
+        office = office.having("1.00")
+        queued = reply(kind=kind)
+        await queue(office.sessions, queued)
+        now = NOW
+        for _ in range(8):
+            (claimed,) = await office.claim(now=now)
+            await office.record([(claimed, Unknown("no answer"))], now=now)
+            now += timedelta(minutes=2)
+        for _ in range(2):
+            assert await office.claim(now=now) == []
+        assert await states(office.sessions, [queued]) == ["failed"]
+        assert await office.spent() == Spent(10_000, 10_000 if kind == "invitation" else 0)
+        assert (await rows(office.sessions))[queued.id]["cost_microusd"] == 10_000
+
+    async def test_is_charged_when_it_expires(self, office: Office) -> None:
+        office = office.having("1.00", reply_age_hours_max=1)
+        dead, lost, never = reply(), reply(), reply()
+        await queue(office.sessions, dead, lost)
+        claimed = {one.id: one for one in await office.claim()}
+        await office.record([(claimed[lost.id], Unknown("no answer"))])
+        await queue(office.sessions, never)
+        later = NOW + timedelta(hours=2)
+        for _ in range(2):
+            assert await office.claim(now=later) == []
+        assert set(await states(office.sessions, [dead, lost, never])) == {"expired"}
+        assert (await office.spent()).all == 20_000
+        await office.record([(claimed[dead.id], Sent("1"))], now=later)
+        assert (await office.spent()).all == 20_000
+
+    async def test_is_charged_in_a_message(self, office: Office) -> None:
+        office = office.having("0.03")
+        await queue(office.sessions, *[farewell() for _ in range(20)])
+        begun = 0
+        for _ in range(4):
+            claimed = await office.claim(5, channel="dm")
+            begun += len(claimed)
+            if claimed:
+                await office.record([(one, Unknown("no answer")) for one in claimed])
+        assert begun == 2
+        assert (await office.spent()).all == 30_000
+
+
+class TestALookUp:
+    """Here $0.01 at most: a thousand posts, at a thousandth of a cent."""
+
+    @pytest.fixture
+    async def unsure(self, office: Office) -> Office:
+        """Five that may have been sent."""
+        office = office.having(None)
+        await queue(office.sessions, *[reply() for _ in range(5)])
+        claimed = await office.claim()
+        await office.record([(one, Unknown("no answer")) for one in claimed])
+        return office
+
+    def having(self, office: Office, ceiling: str) -> Office:
+        return office.having(ceiling, x_price_owned_read_microusd=10)
+
+    async def test_is_begun_where_the_money_pays_for_it(self, unsure: Office) -> None:
+        office, later = self.having(unsure, "0.07"), NOW + timedelta(minutes=1)
+        claimed = await office.claim(now=later)
+        assert len(claimed) == 2
+        assert await office.claim(now=later) == []
+        # nobody knows what will be read before it is
+        await office.record([(one, Sent("1")) for one in claimed], now=later, posts_read=1_200)
+        assert (await office.spent()).all == 32_000
+        assert len(await office.claim(now=later)) == 0
+        assert len(await self.having(unsure, "0.08").claim(now=later)) == 1
+
+    async def test_is_paid_for_before_what_is_new(self, unsure: Office) -> None:
+        office, later = self.having(unsure, "0.12"), NOW + timedelta(minutes=1)
+        await queue(office.sessions, *[reply() for _ in range(5)])
+        claimed = await office.claim(now=later)
+        assert [one.outcome_unknown for one in claimed] == [True] * 5 + [False] * 2
+
+    async def test_of_a_worker_that_died_is_given_up_with_its_lease(self, unsure: Office) -> None:
+        office, later = self.having(unsure, "0.06"), NOW + timedelta(minutes=1)
+        (one,) = await office.claim(now=later)
+        (again,) = await office.claim(now=one.leased_until)
+        assert again.leased_until > one.leased_until
+
+    async def test_that_nobody_can_pay_for_waits_until_its_reply_expires(
+        self, unsure: Office
+    ) -> None:
+        office = self.having(unsure, "0.05").having(
+            "0.05", x_price_owned_read_microusd=10, reply_age_hours_max=1
+        )
+        for hours in (0.5, 2, 2):
+            assert await office.claim(now=NOW + timedelta(hours=hours)) == []
+        async with office.sessions() as session:
+            found = (await service.summary(session))["replies"]
+        assert found == {"confirmation": {"expired": 5}}
+        assert (await office.spent()).all == 50_000
+
+    async def test_costs_a_message_nothing(self, office: Office) -> None:
+        office = self.having(office, "0.02")
+        await queue(office.sessions, farewell())
+        (one,) = await office.claim(channel="dm")
+        assert len(await office.claim(channel="dm", now=one.leased_until)) == 1
+
+
 class TestTheStrangersCeiling:
     async def test_holds_invitations_alone(self, office: Office) -> None:
         office = office.having("1.00", x_strangers_ceiling_percent=5)
@@ -227,6 +360,14 @@ class TestWhatWasSpent:
             )
         assert {one.kind: one.micro_usd for one in usage} == costs
 
+    async def test_is_charged_once_however_often_it_is_recorded(self, office: Office) -> None:
+        await queue(office.sessions, reply())
+        first, later = await office.claim(), NOW + timedelta(minutes=5)
+        second = await office.claim(now=later)
+        await office.record([(second[0], Sent("77"))], now=later)
+        await office.record([(first[0], Sent("77"))], now=later)
+        assert (await office.spent()).all == 10_000
+
 
 class TestManyWorkers:
     """Eight at once, on connections of their own, of whose sends many come to nothing or nobody
@@ -235,7 +376,9 @@ class TestManyWorkers:
 
     @pytest.mark.parametrize("seed", range(4))
     async def test_never_spend_more_than_there_is(self, office: Office, seed: int) -> None:
-        office = office.having("0.40", x_strangers_ceiling_percent=20)
+        office = office.having(
+            "0.40", x_strangers_ceiling_percent=20, x_price_owned_read_microusd=10
+        )
         kinds = ["confirmation"] * 10 + ["refusal"] * 10 + ["invitation"] * 60
         posts = [reply(kind=kind, recipient_id=str(n)) for n, kind in enumerate(kinds)]
         await queue(office.sessions, *posts, *[farewell() for _ in range(20)])
@@ -250,8 +393,10 @@ class TestManyWorkers:
                 claimed = await office.claim(chance.randint(1, 9), channel=channel, now=now)
                 await asyncio.sleep(chance.random() / 200)
                 results = [(one, self.ending(chance)) for one in claimed]
+                looked_up = [one for one in claimed if one.outcome_unknown and channel == "post"]
+                posts_read = sum(chance.randint(0, 1_000) for _ in looked_up)
                 if results and chance.random() < 0.9:  # else it dies, and its leases run out
-                    await office.record(results, now=now)
+                    await office.record(results, now=now, posts_read=posts_read)
                 spent = await office.spent()
                 most = Spent(max(most.all, spent.all), max(most.strangers, spent.strangers))
                 now += timedelta(seconds=chance.randint(0, 90))

@@ -9,6 +9,7 @@ from app.kit.ids import new_id
 from app.networks.sender import (
     AccessRefused,
     Duplicate,
+    LookupFailed,
     NotAllowed,
     OutOfCredits,
     RateLimited,
@@ -88,6 +89,19 @@ class TestAReply:
         waits = after(result, attempts=1)
         assert (waits.state, waits.attempts) == ("queued", 0)
 
+    @pytest.mark.parametrize(
+        "result", [Temporary("no route", reached=False), LookupFailed("GET: 503")]
+    )
+    def test_that_x_has_not_heard_of_lost_no_attempt(self, result: SendResult) -> None:
+        waits = after(result, attempts=ATTEMPTS_MAX, outcome_unknown=True)
+        assert (waits.state, waits.attempts) == ("queued", ATTEMPTS_MAX - 1)
+        assert waits.outcome_unknown
+        assert 5 * SECOND < waits.not_before - NOW < timedelta(minutes=2)
+
+    def test_is_looked_up_again_when_x_says(self) -> None:
+        at = NOW + 800 * SECOND
+        assert after(LookupFailed("GET: 429", at)).not_before == at
+
     def test_of_unknown_outcome_is_looked_up_soon(self) -> None:
         waits = after(Unknown("no answer"))
         assert (waits.state, waits.outcome_unknown) == ("queued", True)
@@ -96,6 +110,7 @@ class TestAReply:
     def test_in_a_message_is_not_sent_again_when_it_may_have_arrived(self) -> None:
         done = after(Unknown("no answer"), channel="dm", kind="farewell")
         assert (done.state, done.problem) == ("failed", "may have arrived: no answer")
+        assert done.outcome_unknown
 
     def test_in_a_message_that_was_not_sent_is_tried_again(self) -> None:
         assert after(Temporary("not reached"), channel="dm", kind="farewell").state == "queued"

@@ -14,7 +14,7 @@ from app.config import Settings
 from app.kit import clock
 from app.kit.db import Sessions
 from app.networks.x.client import open_sender
-from app.replies import sender as worker
+from app.replies import worker
 from tests.between import POST, Between, standing_between
 from tests.stand_in import StandIn
 

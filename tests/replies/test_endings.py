@@ -14,8 +14,7 @@ from app.config import Settings
 from app.kit import clock
 from app.kit.db import Sessions
 from app.networks.x.client import open_sender
-from app.replies import sender as worker
-from app.replies import sending, service
+from app.replies import sending, service, worker
 from app.replies.queries import NewReply
 from tests.between import POST, Between, Fault, standing_between
 from tests.stand_in import PROGRAMME, StandIn
@@ -137,6 +136,60 @@ class TestWhatMayHaveBeenSent:
         assert (await world.row(one))["sent_post_id"] == there["id"]
         assert await world.usage() == {"owned_read": (1, 1_000), "summoned_reply": (1, 10_000)}
         assert world.between.asked[POST] == 1
+
+
+class TestALookUp:
+    """That cannot say whether the reply was sent."""
+
+    PATH = f"GET /2/users/{PROGRAMME}/tweets"
+
+    async def look_up(self, world: World, fault: Fault) -> tuple[NewReply, dict[str, Any]]:
+        """Of a reply whose answer was lost."""
+        (one,) = await world.replies(1)
+        world.between.faults[POST] = [Fault(after=True)]
+        await world.send(one, until=was_tried)
+        await world.again()
+        world.between.faults[self.PATH] = [fault]
+        await world.send(one, until=lambda row: "GET /2/users" in row["problem"])
+        return one, await world.row(one)
+
+    async def test_over_its_own_limit_waits_for_its_end_and_nobody_else_does(
+        self, world: World
+    ) -> None:
+        reset = int(datetime.now(UTC).timestamp()) + 800
+        limits = {"limit": "900", "remaining": "0", "reset": str(reset)}
+        told = {f"x-rate-limit-{name}": value for name, value in limits.items()}
+        _, row = await self.look_up(world, Fault(429, headers=told))
+        assert (row["state"], row["attempts"], row["outcome_unknown"]) == ("queued", 1, True)
+        wait = (row["not_before"] - clock.now()).total_seconds()
+        assert 700 < wait <= 802
+        assert (await world.window())["remaining"] > 0
+        await world.send(*await world.replies(2), until=is_sent)
+
+    @pytest.mark.parametrize("status", [None, 403, 503])
+    async def test_is_tried_again_and_no_attempt_is_lost(
+        self, world: World, status: int | None
+    ) -> None:
+        one, row = await self.look_up(world, Fault(status))
+        assert (row["state"], row["attempts"], row["outcome_unknown"]) == ("queued", 1, True)
+        await world.again()
+        await world.send(one, until=is_sent)
+        assert len(await world.x.replies()) == 1
+
+    @pytest.mark.parametrize(
+        ("status", "body"),
+        [
+            (401, {"title": "Unauthorized"}),
+            (402, problem("credits", title="CreditsDepleted")),
+            (429, problem("usage-capped", title="UsageCapExceeded")),
+        ],
+    )
+    async def test_that_nobody_may_make_stops_all(
+        self, world: World, status: int, body: dict[str, Any]
+    ) -> None:
+        _, row = await self.look_up(world, Fault(status, body))
+        assert (row["state"], row["attempts"], row["outcome_unknown"]) == ("queued", 1, True)
+        assert (await world.window())["stopped_reason"] == row["problem"]
 
 
 class TestWhatXForbids:
@@ -266,6 +319,7 @@ class TestAMessage:
                 network="x",
                 account_id="1",
                 message_id="77",
+                sent_at=clock.now(),
                 locale="fr",
                 now=clock.now(),
                 settings=world.x.settings,

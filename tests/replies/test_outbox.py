@@ -138,11 +138,6 @@ class TestQueue:
         await queue(outbox.sessions)
         assert not await rows(outbox.sessions)
 
-    async def test_a_refusal_to_an_account_stands_once(self, outbox: Outbox) -> None:
-        await queue(outbox.sessions, reply(kind="refusal", recipient_id="7"))
-        with pytest.raises(asyncpg.UniqueViolationError):
-            await queue(outbox.sessions, reply(kind="refusal", recipient_id="7"))
-
     async def test_wakes_those_who_listen(self, outbox: Outbox) -> None:
         wake = asyncio.Event()
         listening = asyncio.create_task(
@@ -186,24 +181,32 @@ class TestInvitations:
         assert await self.invite(sessions, "1") == {"1"}
 
 
-class TestRefusalsTold:
-    async def test_are_those_of_the_accounts_and_offers_asked_for(self, outbox: Outbox) -> None:
+class TestRefusals:
+    async def refuse(
+        self, sessions: Sessions, *pairs: tuple[str, UUID], network: str = "x"
+    ) -> set[tuple[str, UUID]]:
+        async with sessions.begin() as session:
+            return await service.claim_refusals(session, network=network, pairs=pairs, now=NOW)
+
+    async def test_are_told_once_to_an_account_for_an_offer(self, sessions: Sessions) -> None:
         other = new_id()
-        await queue(
-            outbox.sessions,
-            reply(kind="refusal", recipient_id="7"),
-            reply(kind="refusal", recipient_id="8", offer_id=other),
-            reply(kind="confirmation", recipient_id="9"),
-            reply(kind="refusal", recipient_id="7", network="elsewhere"),
+        assert await self.refuse(sessions, ("7", OFFER), ("8", other)) == {
+            ("7", OFFER),
+            ("8", other),
+        }
+        again = [("7", OFFER), ("7", other), ("8", OFFER), ("8", other)]
+        assert await self.refuse(sessions, *again) == {("7", other), ("8", OFFER)}
+        assert await self.refuse(sessions, ("7", OFFER), network="elsewhere") == {("7", OFFER)}
+        assert await self.refuse(sessions) == set()
+
+    async def test_of_two_at_once_only_one_is_told(self, sessions: Sessions) -> None:
+        pairs = [(str(number), OFFER) for number in range(50)]
+        told = await asyncio.gather(
+            self.refuse(sessions, *pairs),
+            self.refuse(sessions, *reversed(pairs)),
+            self.refuse(sessions, *pairs),
         )
-        async with outbox.sessions() as session:
-            told = await service.refusals_told(
-                session, network="x", recipient_ids=["7", "8", "9"], offer_ids=[OFFER]
-            )
-            assert told == {("7", OFFER)}
-            assert not await service.refusals_told(
-                session, network="x", recipient_ids=[], offer_ids=[OFFER]
-            )
+        assert sorted(pair for found in told for pair in found) == sorted(pairs)
 
 
 class TestClaim:
@@ -301,34 +304,103 @@ class TestClaim:
         assert set(await states(outbox.sessions, paused)) == {"queued"}
 
 
-class TestTheClaimsPlan:
-    async def test_reads_the_index_of_what_waits_and_nothing_else(
+class TestWithdrawing:
+    async def withdraw(self, outbox: Outbox, *accounts: str) -> None:
+        async with outbox.sessions.begin() as session:
+            await service.withdraw_for(session, network="x", account_ids=accounts, now=NOW + MINUTE)
+
+    async def test_takes_whatever_would_answer_these_accounts(self, outbox: Outbox) -> None:
+        kinds = ("confirmation", "invitation", "refusal")
+        withdrawn = [reply(kind=kind, recipient_id=one) for kind in kinds for one in ("1", "2")]
+        others = [
+            reply(recipient_id="3"),
+            reply(recipient_id="1", network="y"),
+            reply(recipient_id="1", kind="announcement", post_id=None),
+            reply(recipient_id="1", kind="farewell", channel="dm", offer_id=None),
+        ]
+        sent = reply(recipient_id="1", state="sent")
+        await queue(outbox.sessions, *withdrawn, *others, sent)
+        await self.withdraw(outbox, "1", "2")
+        assert set(await states(outbox.sessions, withdrawn)) == {"expired"}
+        assert set(await states(outbox.sessions, others)) == {"queued"}
+        assert await states(outbox.sessions, [sent]) == ["sent"]
+
+    async def test_takes_what_a_dead_worker_left_and_not_what_is_on_its_way(
+        self, outbox: Outbox
+    ) -> None:
+        left, under_way = reply(recipient_id="1"), reply(recipient_id="1")
+        await queue(outbox.sessions, left)
+        (lapsed,) = await outbox.claim()
+        await queue(outbox.sessions, under_way)
+        await outbox.claim(now=NOW + MINUTE / 2)
+        await self.withdraw(outbox, "1")
+        assert await states(outbox.sessions, [left, under_way]) == ["expired", "sending"]
+        row = (await rows(outbox.sessions))[left.id]
+        assert (row["outcome_unknown"], row["problem"]) == (True, queries.SAID_STOP)
+        await outbox.record((lapsed, Sent("99")), now=NOW + 2 * MINUTE)
+        assert await states(outbox.sessions, [left]) == ["sent"]
+
+
+class TestThePlans:
+    async def test_read_the_index_of_what_waits_and_nothing_else(
         self, outbox: Outbox, database: Database
     ) -> None:
         sent = [reply(state="sent", kind="refusal", recipient_id=str(n)) for n in range(50_000)]
-        waiting = [reply() for _ in range(100)]
+        waiting = [reply() for _ in range(5_000)]
         async with outbox.sessions.begin() as session:
-            await session.execute(text("SELECT 1"))
+            await session.execute(
+                text(
+                    "INSERT INTO stopped_accounts (network, account_id, told_by, stopped_at) "
+                    "SELECT 'x', n::text, 'post', now() FROM generate_series(1, 10000) n"
+                )
+            )
             await queries.insert_replies(session, [*sent, *waiting])
+            await session.execute(
+                text(
+                    "UPDATE replies SET outcome_unknown = true WHERE id IN "
+                    "(SELECT id FROM replies WHERE state = 'queued' LIMIT 20)"
+                )
+            )
         engine = make_engine(database.owner_url, role=OWNER)
         async with engine.begin() as connection:
-            await connection.execute(text("ANALYZE replies"))
+            await connection.execute(text("ANALYZE replies, stopped_accounts"))
         await engine.dispose()
-        plan = await self.plan(outbox.sessions, most=16)
+        indexes: dict[queries.Of, str] = {
+            "fresh": "ix_replies_waiting",
+            "unsure": "ix_replies_under_way",
+            "lapsed": "ix_replies_under_way",
+        }
+        for of, index in indexes.items():
+            plan = await self.plan(outbox.sessions, of, most=16)
+            assert f"Index Scan using {index}" in plan, plan
+            assert "Seq Scan on replies" not in plan, plan
+            assert "Sort" not in plan, plan
+            assert "using pk_stopped_accounts" in plan, plan
+            assert "Seq Scan on stopped_accounts" not in plan, plan
+        async with outbox.sessions() as session:
+            counting = await session.scalars(
+                text("EXPLAIN " + queries.COUNT_UNDER_WAY.text), {"network": "x", "now": NOW}
+            )
+            plan = "\n".join(counting)
+        assert "ix_replies_under_way" in plan, plan
+        async with outbox.sessions() as session:
+            withdrawing = await session.scalars(
+                text("EXPLAIN " + queries.WITHDRAW.text),
+                {"network": "x", "account_ids": ["1", "2"], "now": NOW},
+            )
+            plan = "\n".join(withdrawing)
         assert "Index Scan using ix_replies_waiting" in plan, plan
         assert "Seq Scan on replies" not in plan, plan
-        assert "Sort" not in plan, plan
 
-    async def plan(self, sessions: Sessions, *, most: int) -> str:
+    async def plan(self, sessions: Sessions, of: queries.Of, *, most: int) -> str:
         async with sessions() as session:
             await queries.read_in_order(session)
             found = await session.scalars(
-                text("EXPLAIN " + queries.TAKE.text).bindparams(queries.MOST),
+                text("EXPLAIN " + queries.TAKE[of].text).bindparams(queries.MOST),
                 {
                     "network": "x",
                     "channel": "post",
                     "below": queries.PARKED,
-                    "lapsed": False,
                     "now": NOW,
                     "oldest": NOW - DAY,
                     "leased_until": NOW + MINUTE,

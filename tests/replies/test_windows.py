@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from app.networks.sender import (
     AccessRefused,
     Limits,
+    LookupFailed,
     OutOfCredits,
     RateLimited,
     SendResult,
@@ -53,6 +54,9 @@ class TestAWindow:
     def test_counts_for_itself_where_nothing_is_told(self) -> None:
         after = learn(Sent("1"), Temporary("503"))
         assert (after.short.remaining, after.day.remaining) == (38, 8_998)
+
+    def test_counts_nothing_where_nothing_was_sent(self) -> None:
+        assert learn(LookupFailed("GET: 429")) == USUAL
 
     def test_ignores_what_was_told_of_a_window_that_is_over(self) -> None:
         assert learn(told(0, NOW - SECOND)).short == USUAL.short

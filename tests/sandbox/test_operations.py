@@ -16,7 +16,7 @@ import pytest
 from running_x import ACCOUNT, APP, USER, Start, X, listening, running_x
 
 from app.config import Settings
-from app.networks.sender import Sent
+from app.networks.sender import Found, Sent
 from app.networks.x import stream
 from app.networks.x.client import open_sender
 from app.networks.x.decode import XDecoder
@@ -269,7 +269,7 @@ class TestOurClient:
             sent = await sender.send("Loaded", await x.post("1", "@TagbackDemo #Coffee"))
             found = await sender.find_own("Loaded", datetime.now(UTC))
         assert isinstance(sent, Sent)
-        assert sent.post_id == found.post_id
+        assert found == Found(sent.post_id, reads=1)
         assert x.watch.operations(documented) == {"POST /2/tweets", "GET /2/users/{id}/tweets"}
 
     @pytest.mark.parametrize("names", ["2.166", "2.167"])

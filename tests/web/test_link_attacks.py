@@ -1,11 +1,14 @@
 """What others try at `/link`, and what goes wrong on the way to X and back."""
 
+import asyncio
 import re
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from browser import Browser, Page, query_of
 from conftest import NewBrowser
+from httpx import AsyncClient
 from pydantic import AnyHttpUrl
 from sqlalchemy import text
 
@@ -60,6 +63,67 @@ class TestTheWayToX:
         assert page.alerts == [EN["too_many_sign_ins"]]
         page = await browser.open(await browser.decide_at_x(address, "ann"))
         assert EN["x_done"].format(handle="ann") in page.text
+
+
+class TestTheMoneyOfSignIns:
+    async def test_is_a_part_of_the_months_and_no_more(
+        self, new_browser: NewBrowser, sessions: Sessions
+    ) -> None:
+        """Else one person, signing in again and again, could use up what confirmations need."""
+        ceiling = {"x_monthly_ceiling_usd": Decimal("0.10"), "x_sign_ins_ceiling_percent": 20}
+        browser, late = await new_browser(**ceiling), await new_browser(**ceiling)
+        back = await late.decide_at_x(await late.leave_for_x(), "bob")
+        for _ in range(2):
+            assert (await browser.sign_in()).alerts == []
+        assert (await browser.submit("/link/x")).alerts == [EN["x_unavailable"]]
+        assert (await late.open(back)).alerts == [EN["x_unavailable"]]
+        async with sessions() as session:
+            usage = await session.execute(text("SELECT kind, micro_usd FROM network_usage"))
+            assert [tuple(row) for row in usage] == [("user_read", 20_000)]
+        await execute(sessions, "UPDATE network_usage SET day = day - 31")
+        assert (await browser.sign_in()).alerts == []
+
+    async def test_is_without_bound_where_no_ceiling_is_set(
+        self, browser: Browser, sessions: Sessions
+    ) -> None:
+        await execute(
+            sessions, "INSERT INTO network_usage VALUES ('x', now(), 'user_read', 1, 1000000000000)"
+        )
+        assert (await browser.sign_in()).alerts == []
+
+
+class TestTooManyAtOnce:
+    async def test_make_no_further_session_and_disturb_nobody_who_has_one(
+        self, browser: Browser, new_browser: NewBrowser, sessions: Sessions
+    ) -> None:
+        await browser.leave_for_x()
+        flood = """
+            INSERT INTO link_sessions (id_hash, created_at, expires_at)
+            SELECT int4send(one), now() + make_interval(secs => {age}), now() + interval '1 hour'
+            FROM generate_series(1, 1000) AS one
+        """
+        await execute(sessions, flood.format(age=1))  # those that come next are within its minute
+        other = await new_browser()
+        await other.open("/link")
+        assert (await other.submit("/link/x")).alerts == [EN["x_unavailable"]]
+        page = await other.open(f"/link?handoff={make_link()}")
+        assert page.alerts == [EN["x_unavailable"]]
+        assert len(await handles(sessions)) == 1_001
+        assert (await browser.sign_in()).alerts == []
+        await execute(sessions, "UPDATE link_sessions SET created_at = now() - interval '1 minute'")
+        assert (await other.sign_in("bob")).alerts == []
+
+    async def test_are_not_those_who_have_signed_in(
+        self, browser: Browser, sessions: Sessions
+    ) -> None:
+        await execute(
+            sessions,
+            "INSERT INTO link_sessions "
+            "(id_hash, created_at, expires_at, network, account_id, proved_at) "
+            "SELECT int4send(one), now(), now() + interval '1 hour', 'x', 'a', now() "
+            "FROM generate_series(1, 1000) AS one",
+        )
+        assert (await browser.sign_in()).alerts == []
 
 
 class TestTheWayBack:
@@ -135,6 +199,24 @@ class TestTheWayBack:
         assert "/link/consent" in page.forms
         assert await handles(sessions) == ["ann"]
 
+    async def test_is_paid_for_even_if_the_session_has_changed_meanwhile(
+        self, browser: Browser, new_browser: NewBrowser, sessions: Sessions, x: StandIn
+    ) -> None:
+        back = await browser.decide_at_x(await browser.leave_for_x(), "ann")
+        tab = await new_browser()
+        tab.client.cookies.set("tagback", browser.cookie or "", domain="127.0.0.1", path="/")
+        slow = {"kind": "slow_after", "on": "GET /2/users/me", "seconds": 1}
+        assert (await x.client.post("/sandbox/faults", json=slow)).is_success
+        coming = asyncio.create_task(browser.open(back))
+        async with asyncio.timeout(20):
+            while not (await x.client.get("/sandbox/faults")).json()["fired"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await tab.open(f"/link?handoff={make_link()}")
+        await coming
+        async with sessions() as session:
+            usage = await session.execute(text("SELECT kind, units FROM network_usage"))
+            assert [tuple(row) for row in usage] == [("user_read", 1)]
+
     async def test_is_never_by_a_name_that_a_browser_has_made_up(self, browser: Browser) -> None:
         browser.client.cookies.set("tagback", "made-up")
         await browser.open("/link")
@@ -184,6 +266,37 @@ class TestTheWayBack:
 
 
 class TestTheIssuersLink:
+    @pytest.mark.parametrize("first", ["sign-in", "way-to-x"])
+    async def test_tapped_more_than_once_leaves_one_session(
+        self, browser: Browser, sessions: Sessions, first: str
+    ) -> None:
+        """Each tap comes with the cookie from before; the browser may keep any answer's."""
+        await (browser.sign_in() if first == "sign-in" else browser.leave_for_x())
+        before = f"tagback={browser.cookie}"
+        address = f"/link?handoff={make_link()}"
+        async with AsyncClient(base_url=browser.client.base_url, verify=False) as other:
+            answers = await asyncio.gather(
+                *(other.get(address, headers={"cookie": before}) for _ in range(4))
+            )
+        assert {answer.status_code for answer in answers} == {303}
+        (after,) = {answer.cookies["tagback"] for answer in answers}
+        assert after not in before
+        assert await handles(sessions) == ["ann" if first == "sign-in" else None]
+        browser.client.cookies.set("tagback", after, domain="127.0.0.1", path="/")
+        page = await browser.open("/link")
+        assert ("/link/consent" in page.forms) == (first == "sign-in")
+        assert "Visa ending in 4242" in page.text
+
+    async def test_gives_its_session_to_nobody_who_has_the_cookie_from_before_alone(
+        self, browser: Browser, new_browser: NewBrowser
+    ) -> None:
+        await browser.sign_in()
+        attacker = await new_browser()
+        attacker.client.cookies.set("tagback", browser.cookie or "", domain="127.0.0.1", path="/")
+        await browser.open(f"/link?handoff={make_link()}")
+        page = await attacker.open(f"/link?handoff={make_link()}")
+        assert "@ann" not in page.text
+
     async def test_does_not_come_to_a_session_that_was_planted(
         self, browser: Browser, new_browser: NewBrowser
     ) -> None:

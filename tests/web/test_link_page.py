@@ -13,10 +13,13 @@ from sqlalchemy import text
 
 from app.cli.jobs import run_job
 from app.kit.db import Sessions
+from app.members import cards
 from app.members import service as members
 from app.members.schemas import MemberLine
+from app.replies import service as replies
 from app.web.words import CONSENT_VERSION, WORDS
 from tests.hand_offs import make_link
+from tests.replies.outbox import reply
 
 EN = WORDS["en"]
 
@@ -271,6 +274,56 @@ class TestTheIssuersLink:
         assert await rows(sessions, "SELECT ref FROM members") == [("m-bob",)]
         assert await rows(sessions, "SELECT 1 FROM handoffs_used") == []
 
+    async def test_for_another_member_than_before_is_said_and_needs_a_new_sign_in(
+        self, browser: Browser, sessions: Sessions
+    ) -> None:
+        """Whoever swaps it must not have his card taken for the person's own."""
+        await browser.sign_in()
+        assert (await bring_card(browser)).alerts == []
+        assert (await bring_card(browser, card_ref="c-2", last4="0002")).alerts == []
+        other = {"sub": "m-evil", "card_ref": "c-evil", "card_network": None, "last4": "6666"}
+        for page in [await bring_card(browser, **other), await bring_card(browser, **other)]:
+            assert page.alerts == [EN["handoff_changed"]]
+            assert "ending in 6666" in page.text
+            assert "@ann" not in page.text
+            assert "/link/consent" not in page.forms
+        page = await browser.sign_in()
+        assert page.alerts == [EN["handoff_changed"]]
+        assert "your X account @ann and your card, ending in 6666" in page.text
+        page = await bring_card(browser)
+        assert page.alerts == [EN["handoff_changed"]]
+        await browser.sign_in()
+        page = await browser.agree()
+        assert (page.alerts, page.news) == ([], [EN["agreed"]])
+        assert await rows(sessions, "SELECT ref FROM members") == [("m-ann",)]
+        page = await bring_card(browser, card_ref="c-2", last4="0002")
+        assert page.alerts == []
+
+    async def test_for_another_member_leaves_who_is_linked_signed_in(
+        self, browser: Browser
+    ) -> None:
+        await link(browser)
+        await bring_card(browser, card_ref="c-2", last4="0002")
+        page = await bring_card(browser, sub="m-evil", card_ref="c-evil", last4="6666")
+        assert page.alerts == [EN["account_taken"], EN["handoff_changed"]]
+        assert "@ann is linked to your card" in page.text
+        assert "/link/consent" not in page.forms
+
+    async def test_from_before_the_card_was_removed_does_not_bring_it_back(
+        self, browser: Browser, sessions: Sessions
+    ) -> None:
+        older = make_link()
+        await link(browser)
+        ((member_id,),) = await rows(sessions, "SELECT id FROM members")
+        async with sessions.begin() as session:
+            await cards.remove_card(
+                session, member_id=member_id, card_ref="c-ann", now=datetime.now(UTC)
+            )
+        await browser.open(f"/link?handoff={older}")
+        page = await browser.agree()
+        assert page.alerts == [EN["card_state"]]
+        assert await rows(sessions, "SELECT state FROM cards") == [("removed",)]
+
     async def test_for_somebody_else_than_the_handle_is_linked_to_is_said(
         self, browser: Browser, sessions: Sessions
     ) -> None:
@@ -347,6 +400,19 @@ class TestWhoIsLinked:
         ]
         assert await rows(sessions, "SELECT opted_out_at FROM members") == [(None,)]
 
+    async def test_gets_no_reply_any_more_that_waits_when_he_stops(
+        self, browser: Browser, sessions: Sessions
+    ) -> None:
+        await link(browser)
+        now = datetime.now(UTC)
+        async with sessions.begin() as session:
+            await session.execute(text("SELECT 1"))
+            mine, other = (reply(at=now, recipient_id=one) for one in ("1", "2"))
+            await replies.queue(session, rows=[mine, other])
+        await browser.submit("/link/stop")
+        states = "SELECT recipient_id, state FROM replies ORDER BY 1"
+        assert await rows(sessions, states) == [("1", "expired"), ("2", "queued")]
+
     async def test_and_was_unlinked_elsewhere_sees_nothing_more(
         self, browser: Browser, sessions: Sessions
     ) -> None:
@@ -358,6 +424,36 @@ class TestWhoIsLinked:
         page = await browser.open("/link")
         assert "4242" not in page.text
         assert "/link/unlink" not in page.forms
+
+
+class TestASignIn:
+    async def test_counts_for_half_an_hour_whatever_is_done_meanwhile(
+        self, browser: Browser, sessions: Sessions
+    ) -> None:
+        earlier = "UPDATE link_sessions SET proved_at = proved_at - interval '29 minutes'"
+        await browser.sign_in()
+        await rows(sessions, earlier)
+        page = await bring_card(browser)
+        assert "/link/consent" in page.forms
+        await rows(sessions, earlier)
+        page = await browser.agree()
+        assert page.alerts == [EN["session_over"]]
+        assert "@ann" not in page.text
+        assert await rows(sessions, "SELECT 1 FROM members") == []
+        await browser.sign_in()
+        assert (await browser.agree()).news == [EN["agreed"]]
+
+    @pytest.mark.parametrize("action", ["/link/stop", "/link/unlink"])
+    async def test_that_is_older_ends_and_unlinks_nothing(
+        self, browser: Browser, sessions: Sessions, action: str
+    ) -> None:
+        await link(browser)
+        await rows(sessions, "UPDATE link_sessions SET proved_at = now() - interval '30 minutes'")
+        page = await browser.submit(action, *(["sure"] if action == "/link/unlink" else []))
+        assert page.alerts == [EN["session_over"]]
+        assert "4242" not in page.text
+        assert await rows(sessions, "SELECT 1 FROM accounts") == [(1,)]
+        assert await rows(sessions, "SELECT opted_out_at FROM members") == [(None,)]
 
 
 class TestASession:

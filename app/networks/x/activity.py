@@ -68,20 +68,22 @@ class _Subscriptions(msgspec.Struct):
     meta: _Meta = msgspec.field(default_factory=_Meta)
 
 
-class _Webhook(msgspec.Struct):
+class Registered(msgspec.Struct):
+    """A webhook that X has."""
+
     id: str
     url: str = ""
     valid: bool = True
 
 
 class _Webhooks(msgspec.Struct):
-    data: list[_Webhook] = []
+    data: list[Registered] = []
 
 
 class _Made(msgspec.Struct):
     """X's two documents differ on whether there is a `data` around it."""
 
-    data: _Webhook | None = None
+    data: Registered | None = None
     id: str | None = None
 
 
@@ -133,7 +135,7 @@ class Activity:
         for again each time.
         """
         asked = [one for one in wanted if one not in self._refused or one.event_type == MENTION]
-        todo = plan(await self._read(), asked)
+        todo = plan(await self.read(), asked)
         for subscription_id in todo.remove:
             await call(self._client, "DELETE", f"{_SUBSCRIPTIONS}/{subscription_id}")
         made: list[Wanted] = []
@@ -159,7 +161,7 @@ class Activity:
             tell("subscription_refused", event_type=wanted.event_type, reason=error.detail)
         self._refused.add(wanted)
 
-    async def _read(self) -> list[Subscription]:
+    async def read(self) -> list[Subscription]:
         found: list[Subscription] = []
         params: dict[str, str | int] = {"max_results": _PAGE}
         while True:
@@ -171,10 +173,12 @@ class Activity:
                 return found
             params["pagination_token"] = page.meta.next_token
 
+    async def webhooks(self) -> list[Registered]:
+        return (await ask(self._client, "GET", _WEBHOOKS, _webhooks)).data
+
     async def ensure_webhook(self, url: str) -> Webhook:
         """X looks whether somebody answers there who knows the secret, so the API must be up."""
-        known = await ask(self._client, "GET", _WEBHOOKS, _webhooks)
-        for webhook in known.data:
+        for webhook in await self.webhooks():
             if webhook.url != url:
                 continue
             if not webhook.valid:

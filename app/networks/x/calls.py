@@ -11,7 +11,7 @@ import msgspec
 
 from app.config import Settings, SettingsError
 from app.kit import clock
-from app.networks.x.problems import describe_problem, read_limits
+from app.networks.x.problems import describe_problem, is_about_credits, read_limits
 
 Answer = TypeVar("Answer")
 
@@ -19,7 +19,6 @@ _TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 # What a later try may get done.
 _NOT_FOR_GOOD = {
     HTTPStatus.UNAUTHORIZED,  # another token may be set
-    HTTPStatus.PAYMENT_REQUIRED,
     HTTPStatus.REQUEST_TIMEOUT,
     HTTPStatus.TOO_MANY_REQUESTS,
 }
@@ -27,16 +26,22 @@ _NOT_FOR_GOOD = {
 
 class CallError(Exception):
     """`status` is None where no answer came. `resets_at`: when X takes such calls again, if it says
-    so.
+    so. `is_about_credits`: when somebody has paid, under whatever status.
     """
 
     def __init__(
-        self, detail: str, *, status: int | None = None, resets_at: datetime | None = None
+        self,
+        detail: str,
+        *,
+        status: int | None = None,
+        resets_at: datetime | None = None,
+        is_about_credits: bool = False,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.status = status
         self.resets_at = resets_at
+        self.is_about_credits = is_about_credits
 
     @property
     def is_refusal(self) -> bool:
@@ -46,6 +51,7 @@ class CallError(Exception):
             status is not None
             and HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
             and status not in _NOT_FOR_GOOD
+            and not self.is_about_credits
         )
 
 
@@ -101,4 +107,5 @@ async def call(
         f"{method} {path}: {describe_problem(answer.status_code, answer.content)}",
         status=answer.status_code,
         resets_at=limits.resets_at if limits is not None and is_told else None,
+        is_about_credits=is_about_credits(answer.status_code, answer.content),
     )

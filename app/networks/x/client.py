@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from html import unescape
+from http import HTTPStatus
 from typing import Any
 
 import httpx
@@ -19,18 +20,21 @@ from app.networks.accounts import (
     given_account,
 )
 from app.networks.sender import (
+    LOOKUP_POSTS_MAX,
     MESSAGES_IN_FLIGHT_MAX,
     AccessRefused,
     Found,
-    LookupFailedError,
+    LookupFailed,
+    NotFoundOut,
+    OutOfCredits,
     SendResult,
     Temporary,
     Unknown,
 )
+from app.networks.x.calls import CallError, ask
 from app.networks.x.problems import read_answer
 
 NETWORK = "x"
-LOOKUP_PAGES_MAX = 10
 _PAGE_POSTS = 100
 _NEVER_LEFT = (
     httpx.ConnectError,
@@ -108,34 +112,40 @@ class XSender:
         )
 
     async def find_own(self, text: str, since: datetime) -> Found:
-        """Looks at the newest 1,000 at most, from five minutes before `since`."""
-        query: dict[str, Any] = {"max_results": _PAGE_POSTS, "since_id": _id_at(since)}
+        """Looks at the newest, from five minutes before `since`."""
         reads = 0
-        for _ in range(LOOKUP_PAGES_MAX):
-            page = await self._own_posts(query)
-            reads += len(page.data)
-            for post in page.data:
-                # X escapes, and puts the handle of the one who is answered in front.
-                if unescape(post.text).endswith(text):
-                    return Found(post.id, reads)
-            if page.meta.next_token is None:
-                break
-            query["pagination_token"] = page.meta.next_token
+        try:
+            path = f"/2/users/{await self._account.id()}/tweets"
+            query: dict[str, Any] = {"max_results": _PAGE_POSTS, "since_id": _id_at(since)}
+            for _ in range(LOOKUP_POSTS_MAX // _PAGE_POSTS):
+                page = await ask(self._client, "GET", path, _posts_decoder, params=query)
+                reads += len(page.data)
+                for post in page.data:
+                    # X escapes, and puts the handle of the one who is answered in front.
+                    if unescape(post.text).endswith(text):
+                        return Found(post.id, reads)
+                if page.meta.next_token is None:
+                    break
+                query["pagination_token"] = page.meta.next_token
+        except (AccountRefusedError, AccountUnavailableError, CallError) as error:
+            return Found(None, reads, _not_found_out(error))
         return Found(None, reads)
 
-    async def _own_posts(self, query: dict[str, Any]) -> _OwnPosts:
-        try:
-            account_id = await self._account.id()
-            answer = await self._client.get(f"/2/users/{account_id}/tweets", params=query)
-            answer.raise_for_status()
-            return _posts_decoder.decode(answer.content)
-        except (
-            httpx.HTTPError,
-            ValueError,
-            AccountRefusedError,
-            AccountUnavailableError,
-        ) as error:
-            raise LookupFailedError(f"own posts: {type(error).__name__}") from error
+
+def _not_found_out(
+    error: AccountRefusedError | AccountUnavailableError | CallError,
+) -> NotFoundOut:
+    match error:
+        case AccountRefusedError():
+            return AccessRefused(error.detail)
+        case AccountUnavailableError():
+            return LookupFailed(str(error))
+        case CallError(is_about_credits=True):
+            return OutOfCredits(error.detail)
+        case CallError(status=HTTPStatus.UNAUTHORIZED):
+            return AccessRefused(f"token refused: {error.detail}")
+        case CallError():
+            return LookupFailed(error.detail, error.resets_at)
 
 
 def _id_at(moment: datetime) -> str:

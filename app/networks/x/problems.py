@@ -68,7 +68,7 @@ def _read(
     problem = _Problem(status, body)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRY_AGAIN:
         return Temporary(problem.detail)
-    if problem.is_about_rate() and not problem.is_about_usage():
+    if problem.is_about_rate() and not problem.is_about_credits():
         used_up = [one.resets_at for one in (limits, day_limits) if one and not one.remaining]
         return RateLimited(max(used_up, default=None))
     return _refusal(status, problem)
@@ -79,7 +79,7 @@ def _refusal(status: int, problem: "_Problem") -> SendResult:
     result: SendResult = Refused(detail)
     if status == HTTPStatus.UNAUTHORIZED:
         result = AccessRefused(f"token refused: {detail}")
-    elif status == HTTPStatus.PAYMENT_REQUIRED or problem.is_about_usage():
+    elif problem.is_about_credits():
         result = OutOfCredits(detail)
     elif problem.is_about_duplicate():
         result = Duplicate()
@@ -128,6 +128,11 @@ def describe_problem(status: int, body: bytes) -> str:
     return _Problem(status, body).detail
 
 
+def is_about_credits(status: int, body: bytes) -> bool:
+    """Whether nothing helps but to pay."""
+    return _Problem(status, body).is_about_credits()
+
+
 class _Problem:
     """The parts of a problem that tell what to do, whatever else the body holds."""
 
@@ -145,8 +150,9 @@ class _Problem:
         said = "; ".join(dict.fromkeys(filter(None, words))) or self.title or "no reason given"
         self.detail = f"{status}: {said}"[:DETAIL_LENGTH_MAX]
 
-    def is_about_usage(self) -> bool:
-        return self.kind in _USAGE_KINDS or self.title in _USAGE_TITLES
+    def is_about_credits(self) -> bool:
+        is_named = self.kind in _USAGE_KINDS or self.title in _USAGE_TITLES
+        return is_named or self.status == HTTPStatus.PAYMENT_REQUIRED
 
     def is_about_rate(self) -> bool:
         return self.status == HTTPStatus.TOO_MANY_REQUESTS or bool(self.codes & _RATE_CODES)

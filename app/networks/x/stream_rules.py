@@ -78,13 +78,13 @@ class StreamRules:
         meanwhile, unless X has no room for both. Where X refuses a rule, the one that it was to
         replace stays, and the others' tags go without those that X does not take.
         """
-        present = await self._read()
+        present = await self.read()
         wanted = plan(present, tags, rules_max=self._rules_max)
         refused, has_new = await self._carry_out(present, wanted)
         bad: frozenset[str] = frozenset()
         if refused:
             bad = await self._tags_refused(refused, present)
-            present = await self._read()
+            present = await self.read()
             others = {tag for tag in tags if tag_key(tag) not in bad}
             wanted = plan(present, others, rules_max=self._rules_max)
             refused, has_more = await self._carry_out(present, wanted)
@@ -94,7 +94,7 @@ class StreamRules:
         if bad:
             log.error("stream_tags_refused", tags=sorted(bad))
         if has_new or wanted.delete:
-            present = await self._read()
+            present = await self.read()
             log.info("stream_rules_changed", rules=len(present))
         is_whole = not refused and not wanted.left_out
         return Standing(len(present), has_new, bad, is_whole)
@@ -129,7 +129,7 @@ class StreamRules:
             return frozenset()
         return frozenset(tag_key(rule.tag) for rule in found)
 
-    async def _read(self) -> list[Rule]:
+    async def read(self) -> list[Rule]:
         found: list[Rule] = []
         params: dict[str, str | int] = {"max_results": _PAGE_RULES}
         while True:

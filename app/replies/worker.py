@@ -14,12 +14,13 @@ from app.config import Settings
 from app.kit import clock
 from app.kit.db import DATABASE_ERRORS, Sessions
 from app.networks.sender import (
+    LOOKUP_POSTS_MAX,
     MESSAGES_IN_FLIGHT_MAX,
     AccessRefused,
-    LookupFailedError,
+    Found,
+    LookupFailed,
     OutOfCredits,
     RateLimited,
-    Refused,
     Sender,
     SendResult,
     Sent,
@@ -206,13 +207,12 @@ class _Worker:
                 if reply.channel == "dm":
                     return await self._deliver_message(reply)
                 if reply.outcome_unknown:
-                    found = await self._sender.find_own(reply.text, reply.created_at)
-                    self._posts_read += found.reads
+                    found = await self._look_up(reply)
+                    if found.problem is not None:
+                        return found.problem
                     if found.post_id is not None:
                         return Sent(found.post_id)
                 return await self._sender.send(reply.text, reply.post_id)
-        except LookupFailedError as error:
-            return Unknown(str(error))
         except TimeoutError:
             return Unknown("no answer for most of the lease")
         except Exception as error:
@@ -220,16 +220,27 @@ class _Worker:
             log.exception("send_failed", network=reply.network, reply=str(reply.id))
             return Unknown(f"failed here: {type(error).__name__}")
 
+    async def _look_up(self, reply: Claimed) -> Found:
+        reads = LOOKUP_POSTS_MAX  # what one that is broken off has read is not known
+        try:
+            found = await self._sender.find_own(reply.text, reply.created_at)
+            reads = found.reads
+        finally:
+            self._posts_read += reads
+        return found
+
     async def _deliver_message(self, reply: Claimed) -> SendResult:
         """At most once: a second farewell would be what the first says will not come."""
         if reply.outcome_unknown:
-            return Refused("may have arrived when it was sent before")
+            return Unknown("it was sent before, and what came of it was not recorded")
         return await self._sender.send_message(reply.text, reply.recipient_id)
 
     def _note(self, result: SendResult) -> None:
         """What the others that are claimed must know before it is recorded."""
         if isinstance(result, RateLimited | OutOfCredits | AccessRefused):
             self._is_refused = True
+        if isinstance(result, LookupFailed):
+            return
         was_away = self._is_network_away()
         failures = self._network_failures + 1 if isinstance(result, Temporary) else 0
         self._network_failures = min(failures, 16)

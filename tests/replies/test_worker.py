@@ -13,10 +13,17 @@ from structlog.testing import capture_logs
 from app.config import Settings
 from app.kit import clock
 from app.kit.db import DATABASE_ERRORS, Sessions
-from app.networks.sender import Found, RateLimited, Sender, SendResult, Sent, Unknown
+from app.networks.sender import (
+    LOOKUP_POSTS_MAX,
+    Found,
+    RateLimited,
+    Sender,
+    SendResult,
+    Sent,
+    Unknown,
+)
 from app.networks.x.client import open_sender
-from app.replies import sender as worker
-from app.replies import sending, service
+from app.replies import sending, service, worker
 from app.replies.queries import NewReply
 from tests.stand_in import StandIn, StartX
 
@@ -69,6 +76,15 @@ class Forgetful(Watched):
     async def find_own(self, _text: str, _since: datetime) -> Found:
         self.lookups += 1
         return Found(None, reads=0)
+
+
+class Lost(Watched):
+    """Looks for ever."""
+
+    async def find_own(self, _text: str, _since: datetime) -> Found:
+        self.lookups += 1
+        await asyncio.Event().wait()
+        raise AssertionError
 
 
 @asynccontextmanager
@@ -355,6 +371,27 @@ class TestAWorkerThatIsKilled:
 
 
 class TestStopping:
+    async def test_counts_what_a_look_up_may_have_read(
+        self, sessions: Sessions, start_x: StartX, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(worker, "STOP_SENDING_SECONDS", 0.05)
+        x = await start_x()
+        queued = await replies_to_posts(x, 2)
+        await queue(sessions, *queued)
+        async with sessions.begin() as session:
+            await session.execute(text("UPDATE replies SET outcome_unknown = true"))
+        async with open_sender(x.settings) as sender:
+            lost = Lost(sender)
+            async with running(sessions, lost, x.settings):
+
+                async def under_way() -> bool:
+                    return lost.lookups == 2
+
+                await until(under_way)
+        async with sessions() as session:
+            usage = await session.execute(text("SELECT kind, units FROM network_usage"))
+            assert [tuple(row) for row in usage] == [("owned_read", 2 * LOOKUP_POSTS_MAX)]
+
     async def test_leaves_no_lease_behind(
         self, sessions: Sessions, start_x: StartX, monkeypatch: pytest.MonkeyPatch
     ) -> None:
