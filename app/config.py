@@ -70,6 +70,7 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default_factory=_default_data_dir)
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65_535)
+    metrics_port: int | None = Field(default=None, ge=1, le=65_535)  # of a process without the API
     public_url: PublicUrl | None = None  # the address under which the world reaches this service
 
     # the programme

@@ -21,6 +21,7 @@ from app.config import Settings
 from app.database import ENGINE, OWNER, Database, create_database, create_roles, upgrade
 from app.kit import embedded
 from app.kit.db import Sessions, make_engine, make_sessions
+from app.kit.logs import configure_logs
 from app.main import create_app
 from app.partners import service as partners
 from app.partners.roles import Role
@@ -38,6 +39,12 @@ def shared() -> Path:
     if folder is None:
         pytest.skip("no reference material: a clone that stands alone does not have it")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def logs() -> None:
+    """As the service has them, which else would find them set up by the first `capture_logs`."""
+    configure_logs()
 
 
 class Server(NamedTuple):

@@ -11,6 +11,7 @@ from typing import Literal
 
 import structlog
 import uvicorn
+from prometheus_client import start_http_server
 from starlette.types import ASGIApp
 
 from app.cli import jobs
@@ -139,8 +140,30 @@ async def serve_roles(settings: Settings, roles: Sequence[str]) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
-    async with open_sessions(settings) as sessions:
-        await run_together([ROLES[role] for role in roles], sessions, settings, stop)
+    with metrics_served(settings, roles):
+        async with open_sessions(settings) as sessions:
+            await run_together([ROLES[role] for role in roles], sessions, settings, stop)
+
+
+@contextlib.contextmanager
+def metrics_served(settings: Settings, roles: Sequence[str]) -> Generator[None]:
+    """Of a process without the API, which has them at /metrics. Raises ServeError."""
+    if settings.metrics_port is None or "api" in roles:
+        yield
+        return
+    try:
+        server, thread = start_http_server(settings.metrics_port, addr=settings.host)
+    except OSError as error:
+        raise ServeError(
+            f"cannot show metrics on {settings.host}, port {settings.metrics_port}: "
+            f"{error.strerror}"
+        ) from error
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 async def run_together(

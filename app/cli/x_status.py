@@ -23,7 +23,7 @@ from app.networks.x.oauth import (
     open_sign_in,
 )
 from app.networks.x.stream_rules import StreamRules
-from app.posts.listening import way_of_mentions, webhook_url
+from app.posts.listening import way_of_events, webhook_url
 from app.replies import sending, service
 
 State = Literal["ok", "not ok", "not set up"]
@@ -156,12 +156,12 @@ async def _subscriptions(activity: Activity, settings: Settings, account_id: str
 
 async def _webhook(activity: Activity, settings: Settings) -> Line:
     try:
-        way = way_of_mentions(settings)
+        way = way_of_events(settings)
     except SettingsError as error:
         return Line("webhook", "not ok", str(error), "set them, or another TAGBACK_X_MENTIONS_BY")
     found = await activity.webhooks()
     if way != "webhook":
-        told = "mentions come by stream" if way == "stream" else "no mentions are heard"
+        told = "X tells by stream" if way == "stream" else "nothing is heard"
         if found:
             told += f"; {found[0].url} is not used"
         return Line("webhook", "not set up", told)

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
+import asyncpg
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.config import Settings
-from app.kit.db import sqlstate
+from app.kit.db import DATABASE_ERRORS, sqlstate
 from app.members import service as members
 from app.members.service import Author
 from app.networks.post import Post
@@ -27,6 +28,9 @@ from app.posts.velocity import Written, by_author
 
 ATTEMPTS_MAX = 5
 PAUSE_SECONDS_MAX = 0.05
+# The driver refuses some values itself, before the server sees them.
+_REFUSED_BY_DRIVER = (OverflowError, UnicodeError)
+FROM_DATABASE = (*DATABASE_ERRORS, *_REFUSED_BY_DRIVER)
 # the same post from two sides, a ring of locks, a serialisation failure
 _TRY_AGAIN = ("23505", "40P01", "40001")
 
@@ -34,6 +38,12 @@ _TRY_AGAIN = ("23505", "40P01", "40001")
 def has_crossed(error: BaseException) -> bool:
     """Whether another process brought the same post, or took a lock, in this moment."""
     return sqlstate(error) in _TRY_AGAIN
+
+
+def is_about_data(error: BaseException) -> bool:
+    """SQLSTATE classes 22 (data) and 23 (integrity) are about the rows, the rest about the way."""
+    state = sqlstate(error) or ""
+    return isinstance(error, (*_REFUSED_BY_DRIVER, asyncpg.DataError)) or state[:2] in ("22", "23")
 
 
 async def pause_briefly() -> None:

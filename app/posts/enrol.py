@@ -11,14 +11,13 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-import asyncpg
 import structlog
 from prometheus_client import Counter as Metric
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.config import Settings
 from app.errors import Unavailable
-from app.kit.db import DATABASE_ERRORS, Sessions, sqlstate
+from app.kit.db import Sessions
 from app.members import service as members
 from app.networks import queries as networks
 from app.networks.post import Post
@@ -33,10 +32,6 @@ DUPLICATE = "duplicate"
 NO_OFFER = "no_offer"
 REMOVED = "removed"
 STOP = "stop"
-
-# The driver refuses some values itself, before the server sees them.
-_REFUSED_BY_DRIVER = (OverflowError, UnicodeError)
-_FROM_DATABASE = (*DATABASE_ERRORS, *_REFUSED_BY_DRIVER)
 
 _outcomes = Metric("tagback_posts", "Posts by what became of them.", ["outcome"])
 log = structlog.get_logger(__name__)
@@ -86,11 +81,11 @@ class Enroller:
                 return await self._enrol_batch(posts, source=source, now=now)
             except CatalogueMovedError:
                 log.info("offers_moved", attempt=attempt, source=source)
-            except _FROM_DATABASE as error:
+            except batch.FROM_DATABASE as error:
                 is_last = attempt == batch.ATTEMPTS_MAX - 1
                 if batch.has_crossed(error) and not is_last:
                     await batch.pause_briefly()
-                elif _is_about_data(error):
+                elif batch.is_about_data(error):
                     return await self._enrol_around(posts, error, source=source, now=now)
                 else:
                     raise
@@ -238,12 +233,6 @@ class Enroller:
 
 def _named(namings: Sequence[Naming]) -> set[UUID]:
     return {terms.offer_id for naming in namings for terms in naming.offers}
-
-
-def _is_about_data(error: Exception) -> bool:
-    """SQLSTATE classes 22 (data) and 23 (integrity) are about the rows, the rest about the way."""
-    state = sqlstate(error) or ""
-    return isinstance(error, (*_REFUSED_BY_DRIVER, asyncpg.DataError)) or state[:2] in ("22", "23")
 
 
 def _stops(posts: Sequence[Post], namings: Sequence[Naming]) -> list[Post]:

@@ -5,18 +5,18 @@ reading, and the network's own buffer takes over; what was read is not thrown aw
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
 from app.config import Settings
-from app.errors import Unavailable
 from app.kit import clock
-from app.kit.db import DATABASE_ERRORS, Sessions, is_connection_lost
+from app.kit.db import Sessions
 from app.networks.post import Event, Post
 from app.posts import batch, events
-from app.posts.enrol import Enrolled, Enroller
-
-_RETRY_SECONDS = 1.0
+from app.posts.enrol import Enroller
+from app.posts.pace import Pace
+from app.posts.surely import surely
 
 log = structlog.get_logger(__name__)
 
@@ -30,11 +30,18 @@ class _Mark:
 
 class Intake:
     def __init__(
-        self, sessions: Sessions, settings: Settings, *, source: str, read_price_microusd: int
+        self,
+        sessions: Sessions,
+        settings: Settings,
+        *,
+        source: str,
+        read_price_microusd: int,
+        pace: Pace,
     ) -> None:
         self._sessions = sessions
         self._settings = settings
         self._source = source
+        self._pace = pace
         self._enroller = Enroller(sessions, settings, read_price_microusd=read_price_microusd)
         self._waiting: asyncio.Queue[Post | Event | _Mark] = asyncio.Queue(settings.batch_posts_max)
 
@@ -55,38 +62,24 @@ class Intake:
                 found.append(self._waiting.get_nowait())
             posts = [one for one in found if isinstance(one, Post)]
             if posts:
-                await enrol_surely(self._enroller, posts, source=self._source)
-            told = [one for one in found if not isinstance(one, Post | _Mark)]
-            if told:
-                await self._take_surely(told)
+                await surely(partial(self._enrol, posts), waits="listener_waits", pace=self._pace)
             for one in found:
                 if isinstance(one, _Mark):
                     one.reached.set()
+                elif not isinstance(one, Post):
+                    await surely(partial(self._take, one), waits="listener_waits", pace=self._pace)
 
-    async def _take_surely(self, told: Sequence[Event]) -> None:
-        while True:
-            try:
-                async with self._sessions.begin() as session:
-                    for event in told:
-                        await events.take(session, event, settings=self._settings, now=clock.now())
-            except DATABASE_ERRORS as error:
-                if not is_connection_lost(error) and not batch.has_crossed(error):
-                    raise
-                log.warning("listener_waits", error=type(error).__name__, events=len(told))
-            else:
-                return
-            await asyncio.sleep(_RETRY_SECONDS)
+    async def _enrol(self, posts: Sequence[Post]) -> None:
+        await self._enroller.enrol(posts, source=self._source, now=clock.now())
 
-
-async def enrol_surely(enroller: Enroller, posts: Sequence[Post], *, source: str) -> list[Enrolled]:
-    """Holds the batch while the database is away."""
-    while True:
+    async def _take(self, event: Event) -> None:
+        """They are few, so each has a transaction of its own. One that the database refuses is left
+        out, as such a post is.
+        """
         try:
-            return await enroller.enrol(posts, source=source, now=clock.now())
-        except Unavailable as error:
-            log.warning("listener_waits", error=error.detail, posts=len(posts))
-        except DATABASE_ERRORS as error:
-            if not is_connection_lost(error):
+            async with self._sessions.begin() as session:
+                await events.take(session, event, settings=self._settings, now=clock.now())
+        except batch.FROM_DATABASE as error:
+            if batch.has_crossed(error) or not batch.is_about_data(error):
                 raise
-            log.warning("listener_waits", error=type(error).__name__, posts=len(posts))
-        await asyncio.sleep(_RETRY_SECONDS)
+            log.warning("event_rejected", kind=type(event).__name__, error=type(error).__name__)

@@ -2,12 +2,13 @@
 for again. One process listens at a time; others stand by.
 
 Posts that mention the programme come by webhook, which the API receives, or by the activity stream;
-posts that have no more than an offer's tag by the filtered stream. For each way there is a cursor,
-and a pass that closes gaps.
+so do deletions and messages, mentions or not. Posts that have no more than an offer's tag come by
+the filtered stream. For each way to posts there is a cursor, and a pass that closes gaps.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from functools import partial
 from typing import Any, Literal
@@ -30,10 +31,12 @@ from app.networks.x.stream_rules import StreamRules
 from app.posts import webhook
 from app.posts.catching_up import CatchUp, Read
 from app.posts.following import Following
+from app.posts.gap import Gap
 from app.posts.intake import Intake
 from app.posts.pace import Pace
 from app.posts.rule_keeping import RuleKeeper
 from app.posts.subscribing import Subscribing
+from app.posts.surely import surely
 
 LEASE = "x:listener"
 # cursors, and the sources of what comes by itself
@@ -49,10 +52,10 @@ log = structlog.get_logger(__name__)
 async def run(
     sessions: Sessions, settings: Settings, stop: asyncio.Event, *, pace: Pace | None = None
 ) -> None:
-    mentions_by = way_of_mentions(settings)
+    way = way_of_events(settings)
     if settings.x_app_token is None:
         reason = "TAGBACK_X_APP_TOKEN is not set"
-    elif mentions_by == "off" and not settings.x_hashtag_stream:
+    elif way == "off":
         reason = "TAGBACK_X_MENTIONS_BY is off and TAGBACK_X_HASHTAG_STREAM is not set"
     else:
         work = partial(_listen, sessions, settings, pace or Pace())
@@ -63,19 +66,26 @@ async def run(
 
 
 def way_of_mentions(settings: Settings) -> Literal["webhook", "stream", "off"]:
-    """By webhook where X can reach us and we can tell that it is X. Raises SettingsError."""
+    """Raises SettingsError."""
+    return "off" if settings.x_mentions_by == "off" else way_of_events(settings)
+
+
+def way_of_events(settings: Settings) -> Literal["webhook", "stream", "off"]:
+    """How X tells of deletions, messages and, where they are wanted, mentions: by webhook where X
+    can reach us and we can tell that it is X; off where nothing is heard at all. Raises
+    SettingsError.
+    """
     chosen = settings.x_mentions_by
-    if chosen == "webhook":
-        if settings.public_url is None or settings.x_consumer_secret is None:
-            raise SettingsError(
-                "TAGBACK_X_MENTIONS_BY=webhook needs TAGBACK_PUBLIC_URL and "
-                "TAGBACK_X_CONSUMER_SECRET"
-            )
-        return "webhook"
-    if chosen != "auto":
+    can_be_told = settings.public_url is not None and settings.x_consumer_secret is not None
+    if chosen == "webhook" and not can_be_told:
+        raise SettingsError(
+            "TAGBACK_X_MENTIONS_BY=webhook needs TAGBACK_PUBLIC_URL and TAGBACK_X_CONSUMER_SECRET"
+        )
+    if chosen == "off" and not settings.x_hashtag_stream:
+        return "off"
+    if chosen in ("webhook", "stream"):
         return chosen
-    is_set_up = settings.public_url is not None and settings.x_consumer_secret is not None
-    return "webhook" if is_set_up else "stream"
+    return "webhook" if can_be_told else "stream"
 
 
 def webhook_url(settings: Settings) -> str:
@@ -83,35 +93,44 @@ def webhook_url(settings: Settings) -> str:
 
 
 async def _listen(sessions: Sessions, settings: Settings, pace: Pace, over: asyncio.Event) -> None:
-    who = await _who(sessions, settings, pace, over)
-    if over.is_set():
-        return
-    log.info("listening", mentions_by=way_of_mentions(settings), tags=settings.x_hashtag_stream)
     async with open_app(settings) as client:
-        listener = _Listener(sessions, settings, pace, client, who)
-        await listener.listen(over)
+        while not over.is_set():
+            who = await _who(sessions, settings, pace, over)
+            if who is None:
+                return
+            log.info(
+                "listening",
+                mentions_by=way_of_mentions(settings),
+                tags=settings.x_hashtag_stream,
+                as_account=who.account_id,
+            )
+            if who.account_id is None:
+                log.warning("listener_waits", reason="no account is connected")
+            await _Listener(sessions, settings, pace, client, who).listen(over)
 
 
-async def _who(sessions: Sessions, settings: Settings, pace: Pace, over: asyncio.Event) -> Identity:
-    """Waits for an account to be connected where mentions of it are to be heard."""
-    is_waiting = False
-    while True:
+async def _who(
+    sessions: Sessions, settings: Settings, pace: Pace, over: asyncio.Event
+) -> Identity | None:
+    """None when it is over before the database has told."""
+    while not over.is_set():
         try:
-            async with sessions.begin() as session:
-                who = await accounts.identity(session, settings=settings)
+            return await _identity(sessions, settings)
         except DATABASE_ERRORS as error:
-            log.warning("listener_waits", error=type(error).__name__)
-            who = Identity(None, settings.x_handle)
-        if who.account_id or way_of_mentions(settings) == "off" or over.is_set():
-            return who
-        if not is_waiting:
-            log.warning("listener_waits", reason="no account is connected")
-        is_waiting = True
+            log.warning("listener_waits", reason=type(error).__name__)
         await pause(over, seconds=pace.account_every_seconds)
+    return None
+
+
+async def _identity(sessions: Sessions, settings: Settings) -> Identity:
+    async with sessions.begin() as session:
+        return await accounts.identity(session, settings=settings)
 
 
 class _Listener:
-    """One time of listening, from taking the lease to losing it."""
+    """One time of listening as one account, or as none: from taking the lease to losing it, or
+    until it is another account that is connected.
+    """
 
     def __init__(
         self,
@@ -133,13 +152,13 @@ class _Listener:
             handle=who.handle,
             try_again_seconds=pace.page_again_seconds,
         )
-        self._account_id = who.account_id
+        self._who = who
         self._intakes: list[Intake] = []
 
     async def listen(self, over: asyncio.Event) -> None:
-        jobs: list[Job] = []
-        if self._account_id is not None:
-            jobs += self._mention_jobs(self._account_id, over)
+        jobs: list[Job] = [self._is_another()]
+        if self._who.account_id is not None:
+            jobs += self._account_jobs(self._who.account_id, over)
         if self._settings.x_hashtag_stream:
             jobs += self._tag_jobs(over)
         storing = [asyncio.create_task(intake.work()) for intake in self._intakes]
@@ -162,43 +181,62 @@ class _Listener:
             )
             everything.cancel()
 
-    def _mention_jobs(self, account_id: str, over: asyncio.Event) -> list[Job]:
-        by = way_of_mentions(self._settings)
-        if by == "off":
-            return []
-        catch_up = self._catch_up(self._past.mentions, MENTIONS)
+    async def _is_another(self) -> None:
+        """Returns when it is."""
+        identity = partial(_identity, self._sessions, self._settings)
+        who = self._who
+        while who == self._who:
+            await asyncio.sleep(self._pace.account_every_seconds)
+            who = await surely(identity, waits="listener_waits", pace=self._pace)
+        log.info("account_changed", before=self._who.account_id, now=who.account_id)
+
+    def _account_jobs(self, account_id: str, over: asyncio.Event) -> list[Job]:
+        """Where mentions are off, nothing of them is missed, and no gap is closed."""
+        by = way_of_events(self._settings)
+        gap, catch_up = Gap(), None
+        if way_of_mentions(self._settings) != "off":
+            catch_up = self._catch_up(self._past.mentions, gap, MENTIONS)
         subscribing = Subscribing(
             self._sessions,
             self._settings,
             Activity(self._client),
             account_id=account_id,
             webhook_url=webhook_url(self._settings) if by == "webhook" else None,
-            catch_up=catch_up,
-            cursor=MENTIONS,
+            gap=None if catch_up is None else gap,
             pace=self._pace,
         )
-        if by == "webhook":
-            every = self._pace.gaps_every_seconds
-            return [subscribing.work(), catch_up.work(every_seconds=every)]
-        return [subscribing.work(), *self._follow(ACTIVITY, catch_up, over)]
+        jobs = [subscribing.work()]
+        if by == "stream":
+            jobs += self._follow(ACTIVITY, gap, catch_up, over)
+        if catch_up is not None:
+            jobs.append(catch_up.work(by_the_clock=by == "webhook"))
+        return jobs
 
     def _tag_jobs(self, over: asyncio.Event) -> list[Job]:
+        gap = Gap()
         rules = StreamRules(self._client, rules_max=self._settings.x_stream_rules_max)
-        keeper = RuleKeeper(self._sessions, rules, pace=self._pace)
+        keeper = RuleKeeper(self._sessions, rules, gap=gap, pace=self._pace)
 
-        async def read(since: datetime, until: datetime) -> Found:
-            return await self._past.tagged(await keeper.tags(since, until), since, until)
+        async def read(since: datetime, until: datetime) -> AsyncGenerator[Found, None]:
+            found = self._past.tagged(await keeper.tags(since, until), since, until)
+            async with aclosing(found):
+                async for part in found:
+                    yield part
 
-        following = self._follow(FILTERED, self._catch_up(read, TAGGED), over, keeper.any_rule)
-        return [keeper.work(), *following]
+        catch_up = self._catch_up(read, gap, TAGGED)
+        following = self._follow(FILTERED, gap, catch_up, over, keeper.any_rule)
+        return [keeper.work(), *following, catch_up.work(by_the_clock=False)]
 
-    def _catch_up(self, read: Read, source: str) -> CatchUp:
-        return CatchUp(self._sessions, self._settings, read, source=source, pace=self._pace)
+    def _catch_up(self, read: Read, gap: Gap, source: str) -> CatchUp:
+        return CatchUp(
+            self._sessions, self._settings, read, gap=gap, source=source, pace=self._pace
+        )
 
     def _follow(
         self,
         stream: Stream,
-        catch_up: CatchUp,
+        gap: Gap,
+        catch_up: CatchUp | None,
         over: asyncio.Event,
         may_connect: Callable[[], Awaitable[object]] | None = None,
     ) -> list[Job]:
@@ -207,6 +245,7 @@ class _Listener:
             self._settings,
             source=SOURCES[stream.name],
             read_price_microusd=self._settings.x_price_post_read_microusd,
+            pace=self._pace,
         )
         self._intakes.append(intake)
         following = Following(
@@ -214,11 +253,12 @@ class _Listener:
             stream,
             self._decoder,
             intake=intake,
-            catch_up=catch_up,
+            gap=gap,
             pace=self._pace,
             may_connect=may_connect,
         )
-        return [following.read(over), following.keep_cursor(), catch_up.work(every_seconds=None)]
+        jobs = [following.read(over)]
+        return jobs if catch_up is None else [*jobs, following.keep_cursor(catch_up)]
 
 
 async def _wait(over: asyncio.Event) -> None:

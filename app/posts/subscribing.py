@@ -2,27 +2,29 @@
 
 import asyncio
 from datetime import timedelta
-
-import structlog
+from functools import partial
 
 from app.config import Settings
 from app.kit import clock
-from app.kit.db import DATABASE_ERRORS, Sessions
+from app.kit.db import Sessions
 from app.members import service as members
-from app.networks.x.activity import MENTION, Activity, wanted_subscriptions
-from app.networks.x.calls import CallError
+from app.networks.x.activity import MENTION, Activity, Wanted, wanted_subscriptions
+from app.networks.x.notices import NETWORK
 from app.posts import queries
-from app.posts.catching_up import CatchUp
+from app.posts.gap import Gap
 from app.posts.pace import Pace
+from app.posts.surely import surely
 
-NETWORK = "x"
+# The cursor of what comes by webhook and is no mention: up to when X could surely push.
+PUSHED = "x:pushed"
+SUBSCRIPTIONS = "subscriptions"
 _REPLAYED = timedelta(hours=24) - timedelta(minutes=1)
-
-log = structlog.get_logger(__name__)
 
 
 class Subscribing:
-    """`webhook_url`: None where the events come by stream."""
+    """`webhook_url`: None where the events come by stream. `gap`: of the mentions; None where they
+    are not heard.
+    """
 
     def __init__(
         self,
@@ -32,8 +34,7 @@ class Subscribing:
         *,
         account_id: str,
         webhook_url: str | None,
-        catch_up: CatchUp,
-        cursor: str,
+        gap: Gap | None,
         pace: Pace,
     ) -> None:
         self._sessions = sessions
@@ -41,60 +42,68 @@ class Subscribing:
         self._activity = activity
         self._account_id = account_id
         self._webhook_url = webhook_url
-        self._catch_up = catch_up
-        self._cursor = cursor
+        self._hears_mentions = gap is not None
+        self._gap = gap or Gap()
+        self._gap.lack(SUBSCRIPTIONS)
         self._pace = pace
+        self._owes_replay = True  # of the time before we listened
         self._may_replay = True
-        self._is_first = True
 
     async def work(self) -> None:
         """At start and every so often, until it is cancelled: a webhook that X gives up is brought
         back, and deletions by who has linked since are heard of.
         """
-        failures = 0
         while True:
-            try:
-                await self._reconcile()
-            except CallError as error:
-                failures += 1
-                log.warning("subscriptions_wait", reason=error.detail)
-            except DATABASE_ERRORS as error:
-                failures += 1
-                log.warning("subscriptions_wait", reason=type(error).__name__)
-            else:
-                failures = 0
-            every = self._pace.subscriptions_every_seconds
-            await asyncio.sleep(self._pace.retry(failures) if failures else every)
+            await surely(
+                self._reconcile,
+                waits="subscriptions_wait",
+                pace=self._pace,
+                on_failure=partial(self._gap.lack, SUBSCRIPTIONS),
+            )
+            await asyncio.sleep(self._pace.subscriptions_every_seconds)
 
     async def _reconcile(self) -> None:
+        """What is owed to the time in which X could tell us nothing is owed until it is done,
+        whatever fails in between.
+        """
+        began = clock.now()
         async with self._sessions.begin() as session:
             authors = await members.newest_accounts(
                 session, network=NETWORK, most=self._settings.x_deletions_followed_max
             )
-        webhook = None
+        webhook_id = None
         if self._webhook_url is not None:
             webhook = await self._activity.ensure_webhook(self._webhook_url)
-        made = await self._activity.reconcile(
-            wanted_subscriptions(
-                self._account_id, authors, webhook_id=None if webhook is None else webhook.id
-            )
+            webhook_id = webhook.id
+            if webhook.was_down:
+                self._owes_replay = True
+                self._gap.lack(SUBSCRIPTIONS)
+        made, no_mentions = await self._activity.reconcile(self._wanted(authors, webhook_id))
+        if any(one.event_type == MENTION for one in made):
+            self._gap.want()
+        if no_mentions is None:
+            self._gap.gain(SUBSCRIPTIONS)
+        if webhook_id is not None:
+            if self._owes_replay and self._may_replay:
+                await self._replay(webhook_id)
+            self._owes_replay = False
+            async with self._sessions.begin() as session:
+                await queries.move_cursor(session, source=PUSHED, posted_at=began, now=clock.now())
+        if no_mentions is not None:
+            raise no_mentions
+
+    def _wanted(self, authors: list[str], webhook_id: str | None) -> list[Wanted]:
+        return wanted_subscriptions(
+            self._account_id, authors, webhook_id=webhook_id, mentions=self._hears_mentions
         )
-        was_down = webhook is not None and (webhook.was_down or self._is_first)
-        if was_down or any(one.event_type == MENTION for one in made):
-            self._catch_up.want()
-        if webhook is not None and was_down:
-            await self._replay(webhook.id)
-        self._is_first = False
 
     async def _replay(self, webhook_id: str) -> None:
         """What mentions do not bring: messages, deletions and revocations of the time when nobody
         listened.
         """
-        if not self._may_replay:
-            return
         now = clock.now()
         async with self._sessions.begin() as session:
-            cursor = await queries.read_cursor(session, source=self._cursor)
+            cursor = await queries.read_cursor(session, source=PUSHED)
         if cursor is not None:
             overlap = timedelta(minutes=self._settings.x_gap_minutes)
             since = max(cursor - overlap, now - _REPLAYED)

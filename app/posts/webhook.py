@@ -1,6 +1,7 @@
 """What X pushes: verified, decoded, and durable before it is acknowledged."""
 
 import asyncio
+import time
 from datetime import datetime, timedelta
 
 from prometheus_client import Counter
@@ -30,15 +31,25 @@ PATH = "/webhooks/x"
 BODY_BYTES_MAX = LINE_BYTES_MAX
 # X sends again what it could not deliver in the last 24 hours, and nothing older.
 EVENT_AGE_MAX = timedelta(hours=25)
+# So long may events be read as if to the account that was connected before.
+ACCOUNT_EVERY_SECONDS = 5.0
 
 _results = Counter("tagback_webhook_events", "Events pushed, by what became of them.", ["result"])
 
 
 class XPosts:
-    def __init__(self, settings: Settings, sessions: Sessions) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        sessions: Sessions,
+        *,
+        account_every_seconds: float = ACCOUNT_EVERY_SECONDS,
+    ) -> None:
         self._settings = settings
         self._sessions = sessions
+        self._account_every_seconds = account_every_seconds
         self._decoder: XDecoder | None = None
+        self._decoder_until = 0.0
         self._group = PostGroup(
             sessions,
             settings,
@@ -95,14 +106,13 @@ class XPosts:
             raise Unavailable("the event could not be stored: send it again") from error
 
     async def _get_decoder(self) -> XDecoder:
-        """Knows the programme's account from the first event after it was connected."""
-        if self._decoder is None:
+        """Of the account that is connected now, or was a moment ago."""
+        if self._decoder is None or time.monotonic() >= self._decoder_until:
             async with self._sessions.begin() as session:
                 who = await accounts.identity(session, settings=self._settings)
-            decoder = XDecoder(who.account_id, who.handle)
-            if who.account_id is None:
-                return decoder
-            self._decoder = decoder
+            self._decoder = XDecoder(who.account_id, who.handle)
+            known_for = self._account_every_seconds if who.account_id is not None else 0.0
+            self._decoder_until = time.monotonic() + known_for
         return self._decoder
 
     def _get_secret(self) -> str:

@@ -193,18 +193,28 @@ class TestStatus:
             "money",
         }
 
+    @pytest.mark.parametrize(
+        "given",
+        [
+            {
+                "public_url": AnyHttpUrl("https://tagback.example"),
+                "x_consumer_secret": SecretStr("s"),
+                "x_mentions_by": "stream",
+            },
+            {"public_url": AnyHttpUrl("https://tagback.example"), "x_consumer_secret": None},
+        ],
+    )
     async def test_wants_a_webhook_where_the_listener_does(
-        self, start_x: StartX, sessions: Sessions
+        self, start_x: StartX, sessions: Sessions, given: dict[str, Any]
     ) -> None:
-        given = {"public_url": AnyHttpUrl("https://tagback.example"), "x_consumer_secret": None}
         x = await start_x()
         settings = await connect_at(x, sessions)
-        wanted = wanted_subscriptions(PROGRAMME, [], webhook_id=None)
+        wanted = wanted_subscriptions(PROGRAMME, [], webhook_id=None, mentions=True)
         told = {**given, "x_app_token": SecretStr("app")}
         async with open_app(settings.model_copy(update=told)) as client:
             await Activity(client).reconcile(wanted)
         lines = await self.look(sessions, settings, **told)
-        assert lines["webhook"].told == "mentions come by stream"
+        assert lines["webhook"].told == "X tells by stream"
         assert [line for line in lines.values() if line.state == "not ok"] == []
 
     async def test_names_what_a_webhook_needs(self, start_x: StartX, sessions: Sessions) -> None:
@@ -220,7 +230,7 @@ class TestStatus:
         async with standing_between(settings) as (x, between):
             settings = await connect_at(x, sessions, x_app_token=SecretStr("app"))
             async with open_app(settings) as client:
-                wanted = wanted_subscriptions(PROGRAMME, [], webhook_id=None)
+                wanted = wanted_subscriptions(PROGRAMME, [], webhook_id=None, mentions=True)
                 await Activity(client).reconcile(wanted)
             one = {
                 "subscription_id": "1",

@@ -21,6 +21,7 @@ QUICK = Pace(
     retry_seconds_max=1.0,
     gaps_every_seconds=3.0,
     subscriptions_every_seconds=3.0,
+    rules_heeded_seconds=1.0,
     cursor_every_seconds=2.0,
 )
 

@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 from x_messages import (
     DECODER,
     POST_ID,
@@ -188,6 +190,28 @@ class TestAPage:
         posts, token = DECODER.decode_page(line_of(page))
         assert [(post.id, post.author_handle) for post in posts] == [("11", "u1"), ("13", "u2")]
         assert token == "abc"
+
+    def test_a_user_who_cannot_be_read_hides_nobody_but_himself(self):
+        page = {
+            "data": [fields(id="11", author_id="1", text="#tea"), fields(id="12", text="#tea")],
+            "includes": {"users": [{"id": "1", "created_at": "soon"}, USER]},
+        }
+        posts, _ = DECODER.decode_page(line_of(page))
+        assert [(post.id, post.author_handle) for post in posts] == [
+            ("11", None),
+            ("12", "someone"),
+        ]
+        posts, _ = DECODER.decode_page(line_of(page | {"includes": {"users": 5}}))
+        assert [(post.id, post.author_handle) for post in posts] == [("11", None), ("12", None)]
+
+    def test_what_is_left_out_is_told_and_counted(self):
+        page = {"data": [{"id": "12"}, fields(id="11", text="?")]}
+        before = REGISTRY.get_sample_value("tagback_lines_rejected_total") or 0.0
+        with capture_logs() as logs:
+            DECODER.decode_page(line_of(page).replace(b"?", b"\xff"))
+        told = [one["reason"] for one in logs if one["event"] == "line_rejected"]
+        assert told == ["author_id is missing.", "The line is not UTF-8."]
+        assert REGISTRY.get_sample_value("tagback_lines_rejected_total") == before + 2
 
     def test_an_empty_one(self):
         assert DECODER.decode_page(b'{"meta":{"result_count":0}}') == ([], None)
@@ -471,6 +495,5 @@ class TestAuthor:
         odd = {"username": "a b", "created_at": "1970-01-01T00:00:00Z"}
         assert self.author(USER | odd)[:2] == (None, None)
 
-    def test_of_the_wrong_type_is_refused(self):
-        users = {"users": [{"id": "111", "username": 5}]}
-        assert "username" in refused(line_of(streamed(users, text="#tag")))
+    def test_of_the_wrong_type_is_unknown(self):
+        assert self.author({"id": "111", "username": 5}) == (None, None, None, None)

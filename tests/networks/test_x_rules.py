@@ -48,6 +48,11 @@ class TestAPlan:
         assert todo.add == []
         assert sorted(todo.delete) == ["1", "2", "4", "5", "6"]
 
+    def test_of_a_change_that_was_half_made_makes_the_other_half(self) -> None:
+        both = "(#Tea OR #Cake) -is:retweet"
+        present = [Rule("1", TEA, "tagback:1"), Rule("2", both, "tagback:1")]
+        assert plan(present, {"Tea", "Cake"}, rules_max=5) == ([], ["1"], [])
+
     def test_of_one_new_tag_touches_one_rule(self) -> None:
         chance = random.Random(1)
         wanted = {f"tag{chance.randrange(10**9)}" for _ in range(2_000)}

@@ -1,12 +1,15 @@
 """Reading X's streams: lines whatever the chunks, and when to connect again."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
+from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 from app.networks.post import NotAPost, Post
 from app.networks.x.decode import LINE_BYTES_MAX
@@ -25,6 +28,8 @@ OK = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 ENDED = line_of({"errors": [{"disconnect_type": "OperationalDisconnect"}]}) + b"\r\n"
 TOO_MANY = b'{"title":"ConnectionException","connection_issue":"TooManyConnections"}'
 
+PAUSE, PAUSE_SECONDS = b"", 0.6
+
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -36,7 +41,8 @@ def answer(status: str, body: bytes) -> bytes:
 @asynccontextmanager
 async def server(*answers: Sequence[bytes]) -> AsyncIterator[tuple[httpx.AsyncClient, list[str]]]:
     """Gives each connection the next of these, each piece as a chunk of its own where it begins
-    with OK; then it hangs up. The last one stays. Notes what it was asked for.
+    with OK, and none for a while where it is PAUSE; then it hangs up. The last one stays. Notes
+    what it was asked for.
     """
     asked: list[str] = []
     over = asyncio.Event()
@@ -47,6 +53,9 @@ async def server(*answers: Sequence[bytes]) -> AsyncIterator[tuple[httpx.AsyncCl
         pieces = answers[min(len(asked), len(answers)) - 1]
         writer.write(pieces[0])
         for piece in pieces[1:]:
+            if piece == PAUSE:
+                await asyncio.sleep(PAUSE_SECONDS)
+                continue
             writer.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
             await writer.drain()
         if len(asked) >= len(answers):
@@ -108,6 +117,42 @@ class TestFollowing:
         assert kinds == [Post, NotAPost, Post]  # nothing is read after the end
         assert len(connected) == len(asked) == 2
 
+    async def test_begins_at_once_again_only_after_a_connection_that_lived(self) -> None:
+        short = (OK, b"\r\n")
+        long = (OK, b"\r\n", PAUSE, b"\r\n", PAUSE, b"\r\n")
+        silence_seconds = 1.5 * PAUSE_SECONDS
+        with capture_logs() as logs:
+            async with server(short, short, short, long, short) as (client, _):
+                found = follow(
+                    client, ACTIVITY, DECODER, asyncio.Event(), silence_seconds=silence_seconds
+                )
+                for _ in range(7):
+                    await anext(found)
+                await found.aclose()
+        waited = [one["wait_seconds"] for one in logs if one["event"] == "stream_reconnects"]
+        for wait, least in zip(waited, [0.0, 0.25, 0.5, 0.0], strict=True):
+            assert least <= wait <= 1.1 * least + 0.01  # as it is rounded
+
+    async def test_what_x_gives_as_a_reason_makes_no_new_label(self) -> None:
+        told = [line_of({"errors": [{"disconnect_type": word}]}) for word in ("SlowReader", "Moon")]
+        refusal = (answer("429 No", b'{"connection_issue":"Moon"}'),)
+        before = labels_of_reconnects()
+        async with server(*((OK, line + b"\r\n") for line in told), refusal, (OK, b"\r\n")) as (
+            client,
+            _,
+        ):
+            stop = asyncio.Event()
+            found = follow(client, ACTIVITY, DECODER, stop)
+            reading = asyncio.ensure_future(anext(found, None))
+            async with asyncio.timeout(10):
+                while labels_of_reconnects()["other"] < before["other"] + 2:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            stop.set()
+            await reading
+            await found.aclose()
+        assert labels_of_reconnects()["SlowReader"] == before["SlowReader"] + 1
+        assert "Moon" not in labels_of_reconnects()
+
     async def test_hangs_up_what_x_counts_too_many(self) -> None:
         refusal = (answer("429 Too Many Requests", TOO_MANY),)
         hung_up = (answer("200 OK", b"{}"),)
@@ -120,6 +165,18 @@ class TestFollowing:
             "DELETE /2/connections/all",
             "GET /2/activity/stream",
         ]
+
+
+def labels_of_reconnects() -> Counter[str]:
+    return Counter(
+        {
+            sample.labels["reason"]: int(sample.value)
+            for metric in REGISTRY.collect()
+            if metric.name == "tagback_stream_reconnects"
+            for sample in metric.samples
+            if sample.name.endswith("_total")
+        }
+    )
 
 
 def refused(status: int, **more: object) -> StreamRefusedError:

@@ -33,6 +33,7 @@ QUICK = Pace(
     gaps_every_seconds=0.3,
     subscriptions_every_seconds=0.2,
     rules_every_seconds=0.05,
+    rules_heeded_seconds=0.1,
     cursor_every_seconds=0.1,
     account_every_seconds=0.05,
 )
@@ -493,6 +494,38 @@ class TestByWebhook:
         (await x.client.post("/sandbox/messages", json=message)).raise_for_status()
         api.is_up = True
         async with listening_to(sessions, settings):
+            await until(has_stopped)
+
+    async def test_a_replay_is_owed_though_the_next_question_fails(
+        self, sessions: Sessions, start_x: StartX, stage: Any, api: Api
+    ) -> None:
+        (author,) = await make_members(sessions, 1)
+        x = await start_x(webhook_retries_after_seconds=())
+        await people(x, [author])
+
+        async def is_ready() -> bool:
+            found = await rows(sessions, "SELECT 1 FROM cursors WHERE source = 'x:pushed'")
+            return bool(found) and len(await subscriptions(x)) == 3
+
+        async def is_lost() -> bool:
+            return (await state(x))["events"]["webhook"]["dropped"] == 1
+
+        async def has_stopped() -> bool:
+            return await count(sessions, "stopped_accounts") == 1
+
+        pace = replace(QUICK, retry_seconds_max=0.2)
+        async with listening_to(sessions, by_webhook(x, stage[1]), pace):
+            await until(is_ready)
+            api.is_up = False
+            message = {"sender_id": author, "text": "stop"}
+            (await x.client.post("/sandbox/messages", json=message)).raise_for_status()
+            await until(is_lost)
+            webhook_id = (await state(x))["webhooks"][0]["id"]
+            checked = await x.client.put(f"/2/webhooks/{webhook_id}", headers=APP)
+            assert checked.status_code == 400
+            fault = {"kind": "internal_error", "on": "GET /2/activity/subscriptions", "times": 2}
+            (await x.client.post("/sandbox/faults", json=fault)).raise_for_status()
+            api.is_up = True
             await until(has_stopped)
 
 

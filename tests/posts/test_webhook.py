@@ -19,6 +19,7 @@ from sqlalchemy import text
 from app.config import Settings
 from app.kit.db import Sessions
 from app.main import create_app
+from app.posts.webhook import XPosts
 from tests.programme import make_members, make_offer
 
 SECRET = "consumer-secret"
@@ -217,3 +218,27 @@ class TestTheChallenge:
         answer = await client.get("/webhooks/x", params={"crc_token": forged})
         assert answer.status_code == 422
         assert "sha256" not in answer.text
+
+
+async def test_another_account_is_known_soon_after_it_is_connected(
+    sessions: Sessions, settings: Settings
+) -> None:
+    await open_offer(sessions)
+    unset = settings.model_copy(update={"x_account_id": None})
+    x_posts = XPosts(unset, sessions, account_every_seconds=0.0)
+    for number, account_id in enumerate(("777", ACCOUNT)):
+        async with sessions.begin() as session:
+            await session.execute(
+                text(
+                    "INSERT INTO network_accounts (network, account_id, handle, scopes, "
+                    "access_token, expires_at, connected_at, updated_at) VALUES ('x', :id, 'p', "
+                    "'{}', '', now(), now(), now()) "
+                    "ON CONFLICT (network) DO UPDATE SET account_id = EXCLUDED.account_id"
+                ),
+                {"id": account_id},
+            )
+        body = event("1", "tea", str(1_900_000_000_000_000_001 + number))
+        await x_posts.receive(body, signed(body)[HEADER])
+    async with sessions.begin() as session:
+        found = await session.scalars(text("SELECT mentions_programme FROM posts ORDER BY post_id"))
+        assert list(found) == [False, True]

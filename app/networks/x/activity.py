@@ -40,6 +40,13 @@ class Plan(NamedTuple):
     remove: list[str]
 
 
+class Reconciled(NamedTuple):
+    """What was missing, and is made; why X does not tell of mentions, if it does not."""
+
+    made: list[Wanted]
+    no_mentions: CallError | None
+
+
 class _Filter(msgspec.Struct):
     user_id: str | None = None
 
@@ -93,13 +100,13 @@ _made = msgspec.json.Decoder(_Made)
 
 
 def wanted_subscriptions(
-    account_id: str, authors: Collection[str], *, webhook_id: str | None
+    account_id: str, authors: Collection[str], *, webhook_id: str | None, mentions: bool
 ) -> list[Wanted]:
     """Posts that mention the account, messages to it, and posts that these authors delete: X tells
     of deletions by whose they are. That access was revoked it tells unasked.
     """
     return [
-        Wanted(MENTION, account_id, webhook_id),
+        *([Wanted(MENTION, account_id, webhook_id)] if mentions else ()),
         Wanted("dm.received", account_id, webhook_id),
         *(Wanted("post.delete", author, webhook_id) for author in authors),
     ]
@@ -122,15 +129,17 @@ class Activity:
         self._client = client
         self._refused: set[Wanted] = set()
 
-    async def reconcile(self, wanted: Sequence[Wanted]) -> list[Wanted]:
-        """Answers what was missing, and is made. What X refuses is told to the operator, once, and
-        stops nothing but more of its kind: of too many each would be refused.
+    async def reconcile(self, wanted: Sequence[Wanted]) -> Reconciled:
+        """What X refuses is told to the operator, once, and stops nothing but more of its kind: of
+        too many each would be refused. But without mentions nothing is heard, so these are asked
+        for again each time.
         """
-        todo = plan(await self.read(), [one for one in wanted if one not in self._refused])
+        asked = [one for one in wanted if one not in self._refused or one.event_type == MENTION]
+        todo = plan(await self.read(), asked)
         for subscription_id in todo.remove:
             await call(self._client, "DELETE", f"{_SUBSCRIPTIONS}/{subscription_id}")
         made: list[Wanted] = []
-        refused: set[str] = set()
+        refused: dict[str, CallError] = {}
         for one in todo.make:
             if one.event_type in refused:
                 continue
@@ -140,12 +149,17 @@ class Activity:
             except CallError as error:
                 if not error.is_refusal:
                     raise
-                self._refused.add(one)
-                refused.add(one.event_type)
-                log.warning("subscription_refused", event_type=one.event_type, reason=error.detail)
+                refused[one.event_type] = error
+                self._tell_refused(one, error)
         if made or todo.remove:
             log.info("subscriptions_changed", made=len(made), removed=len(todo.remove))
-        return made
+        return Reconciled(made, refused.get(MENTION))
+
+    def _tell_refused(self, wanted: Wanted, error: CallError) -> None:
+        if wanted not in self._refused:
+            tell = log.error if wanted.event_type == MENTION else log.warning
+            tell("subscription_refused", event_type=wanted.event_type, reason=error.detail)
+        self._refused.add(wanted)
 
     async def read(self) -> list[Subscription]:
         found: list[Subscription] = []

@@ -5,8 +5,10 @@ from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import TypeVar
 
+import structlog
 from msgspec import DecodeError, Raw, ValidationError
 from msgspec.json import Decoder
+from prometheus_client import Counter
 
 from app.kit.hashtags import Hashtag as ExtractedHashtag
 from app.kit.hashtags import extract_hashtags, tag_key
@@ -73,6 +75,7 @@ _activity = Decoder(Activity).decode
 _data = Decoder(Data).decode
 _page = Decoder(Page).decode
 _includes = Decoder(Includes | None).decode
+_user = Decoder(User).decode
 _by_field = Decoder(dict[str, Raw]).decode
 _problem = Decoder(Problem).decode
 _problems = Decoder(Problems).decode
@@ -83,6 +86,10 @@ KEEP_ALIVE = NotAPost("keep-alive")
 
 _is_handle = re.compile(r"[A-Za-z0-9_]{1,50}").fullmatch
 _Shape = TypeVar("_Shape")
+_UNREADABLE = (DecodeError, UnicodeDecodeError, RecursionError)
+
+_rejected = Counter("tagback_lines_rejected", "Messages and posts that could not be read.")
+log = structlog.get_logger(__name__)
 
 
 class XDecoder:
@@ -111,7 +118,7 @@ class XDecoder:
             if not line.isascii():
                 line.decode()  # msgspec does not look into the strings that it skips
             received = _line(line)
-        except (DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except _UNREADABLE as error:
             return _other_than_a_post(line, error)
         data = received.data
         if data is None:
@@ -136,9 +143,11 @@ class XDecoder:
         authors = _authors(page.includes)
         posts = []
         for item in page.data:
-            with suppress(MalformedPost):
+            try:
                 fields = _read(_data, item)
                 posts.append(self._post(fields, authors.get(fields.author_id or "", Author())))
+            except MalformedPost as error:
+                reject(error)
         return posts, page.meta.next_token
 
     def _without_data(self, line: bytes) -> Post | StreamEnded | NotAPost:
@@ -237,6 +246,11 @@ class XDecoder:
         return False
 
 
+def reject(error: MalformedPost) -> None:
+    _rejected.inc()
+    log.warning("line_rejected", reason=error.reason)
+
+
 def _problem_message(problem: Problem) -> StreamEnded | NotAPost:
     if problem.disconnect_type is not None or problem.title == _DISCONNECT:
         return StreamEnded(problem.disconnect_type or _DISCONNECT)
@@ -286,8 +300,19 @@ def _authors(includes: Raw) -> dict[str, Author]:
 
 
 def _users(includes: Raw) -> Iterable[User]:
-    included = _read(_includes, includes) if includes else None
-    return (included and included.users) or ()
+    """Those that can be read: a post is not refused for what is told of its author, nor a whole
+    page for one of them.
+    """
+    try:
+        included = _includes(includes) if includes else None
+    except _UNREADABLE as error:
+        log.warning("authors_unknown", reason=_refusal(error).reason)
+        return
+    for user in (included and included.users) or ():
+        try:
+            yield _user(user)
+        except _UNREADABLE as error:
+            log.warning("author_unknown", reason=_refusal(error).reason)
 
 
 def _told_of(user: User) -> Author:
@@ -331,7 +356,7 @@ def _other_event(line: bytes, kind: str) -> Event | NotAPost:
         return NotAPost(kind)
     try:
         return read_notice(kind, _activity(line).data.payload)
-    except (DecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise _refusal(error) from error
 
 
@@ -353,7 +378,7 @@ def _other_than_a_post(line: bytes, error: Exception) -> Event | NotAPost:
 def _read(decoder: Callable[[bytes | Raw], _Shape], message: bytes | Raw) -> _Shape:
     try:
         return decoder(message)
-    except (DecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise _refusal(error) from error
 
 

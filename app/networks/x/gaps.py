@@ -1,7 +1,8 @@
 """Posts of a time that has passed, asked for: mentions of the account, and recent search."""
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
+from contextlib import aclosing
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from app.networks.x.stream import FIELDS
 
 SEARCH = "/2/tweets/search/recent"
 LOOKS_BACK = timedelta(days=7) - timedelta(minutes=5)
+_PART = timedelta(days=1)
 _PAGE_POSTS = 100
 _MENTION_PAGES_MAX = 8  # X gives the newest 800 mentions, and does not say that there are more
 _WINDOW_SECONDS = 900.0
@@ -28,10 +30,13 @@ log = structlog.get_logger(__name__)
 
 
 class Found(NamedTuple):
-    """Oldest first."""
+    """Oldest first. `up_to`: all from the beginning of the time that was asked for until then has
+    been given. `is_owned`: what X charges for as the account's own.
+    """
 
-    mentions: list[Post]
-    searched: list[Post]
+    posts: list[Post]
+    up_to: datetime | None
+    is_owned: bool = False
 
 
 class PastPosts:
@@ -52,27 +57,42 @@ class PastPosts:
         self._handle = handle
         self._try_again_seconds = try_again_seconds
 
-    async def mentions(self, since: datetime, until: datetime) -> Found:
+    async def mentions(self, since: datetime, until: datetime) -> AsyncGenerator[Found, None]:
         """Where there are more than X gives of them, recent search brings the older ones."""
         path = f"/2/users/{self._account_id}/mentions"
         found, pages = await self._pages(path, {}, since, until)
-        if pages < _MENTION_PAGES_MAX or not found:
-            return Found(found, [])
-        if self._handle is None:
+        is_cut = bool(found) and pages >= _MENTION_PAGES_MAX
+        if is_cut and self._handle is None:
             log.error("mentions_cut", reason="TAGBACK_X_HANDLE is not set", since=since.isoformat())
-            return Found(found, [])
-        oldest = found[0].posted_at + timedelta(seconds=1)
-        query = {"query": f"@{self._handle} -is:retweet"}
-        older, _ = await self._pages(SEARCH, query, since, min(oldest, until))
-        known = {post.id for post in found}
-        return Found(found, [post for post in older if post.id not in known])
+            is_cut = False
+        yield Found(found, None if is_cut else until, is_owned=True)
+        if is_cut:
+            oldest = min(found[0].posted_at + timedelta(seconds=1), until)
+            searched = self._search([f"@{self._handle} -is:retweet"], since, oldest)
+            async with aclosing(searched):
+                async for older in searched:
+                    yield older
+            yield Found([], until)
 
-    async def tagged(self, tags: Collection[str], since: datetime, until: datetime) -> Found:
-        found: dict[str, Post] = {}
-        for query in queries(tags):
-            posts, _ = await self._pages(SEARCH, {"query": query}, since, until)
-            found |= {post.id: post for post in posts}
-        return Found([], sorted(found.values(), key=_by_time))
+    def tagged(
+        self, tags: Collection[str], since: datetime, until: datetime
+    ) -> AsyncGenerator[Found, None]:
+        return self._search(queries(tags), since, until)
+
+    async def _search(
+        self, asked: Collection[str], since: datetime, until: datetime
+    ) -> AsyncGenerator[Found, None]:
+        """A part of the time after another, the oldest first, for X may make us wait for long
+        between two pages, and forgets what is a week old.
+        """
+        while since < until:
+            end = min(since + _PART, until)
+            found: dict[str, Post] = {}
+            for query in asked:
+                posts, _ = await self._pages(SEARCH, {"query": query}, since, end)
+                found |= {post.id: post for post in posts}
+            yield Found(sorted(found.values(), key=_by_time), end)
+            since = end
 
     async def _pages(
         self, path: str, asked: Mapping[str, str], since: datetime, until: datetime
@@ -84,7 +104,7 @@ class PastPosts:
             **FIELDS,
             **asked,
             "max_results": _PAGE_POSTS,
-            "start_time": _written(since),
+            "start_time": _written(max(since, clock.now() - LOOKS_BACK)),  # we may have waited
             "end_time": _written(until),
         }
         found: list[Post] = []

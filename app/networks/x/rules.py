@@ -62,8 +62,9 @@ def plan(
     kept: dict[str, list[str]] = {}  # by the rule's own tag
     ids: dict[str, Rule] = {}
     delete: list[str] = []
-    for rule in present:
-        tags = _tags_of(rule)
+    # of two in one slot, as when only the first half of a change was made, the one that brings more
+    for rule in sorted(present, key=lambda rule: -len(_keys_of(rule) & missing.keys())):
+        tags = tags_of(rule.value)
         slot = rule.tag or ""
         if tags is None or slot in kept or not _is_slot(slot):
             delete.append(rule.id)
@@ -120,10 +121,14 @@ def _place(
     return left_out
 
 
-def _tags_of(rule: Rule) -> list[str] | None:
+def tags_of(value: str) -> list[str] | None:
     """None of a rule that is not of our making."""
-    found = _is_ours(rule.value)
+    found = _is_ours(value)
     return [part.removeprefix("#") for part in found[1].split(_OR)] if found else None
+
+
+def _keys_of(rule: Rule) -> set[str]:
+    return {tag_key(tag) for tag in tags_of(rule.value) or ()}
 
 
 def _is_slot(tag: str) -> bool:

@@ -83,7 +83,9 @@ class User(Struct, gc=False):
 
 
 class Includes(Struct, gc=False):
-    users: list[User] | None = None
+    """Each user is looked at by itself."""
+
+    users: list[Raw] | None = None
 
 
 class ActivityData(Struct, gc=False):

@@ -4,6 +4,7 @@ next one, as soon as X wants it to.
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from app.kit import clock
 from app.kit.stopping import pause
 from app.networks.post import Event, MalformedPost, NotAPost, Post, StreamEnded
 from app.networks.x.calls import CallError, call
-from app.networks.x.decode import LINE_BYTES_MAX, XDecoder
+from app.networks.x.decode import LINE_BYTES_MAX, XDecoder, reject
 from app.networks.x.problems import describe_problem, read_limits
 
 SILENCE_SECONDS_MAX = 25.0  # X sends a keep-alive at least every 20 s
@@ -31,6 +32,24 @@ FIELDS: Mapping[str, str] = {
     "user.fields": "username,created_at,public_metrics,profile_image_url",
 }
 _TOO_MANY = "TooManyConnections"
+# X's words for why a connection ended or was refused, as documented
+_KNOWN_REASONS = frozenset(
+    (
+        "OperationalDisconnect",
+        "UpstreamOperationalDisconnect",
+        "ForceDisconnect",
+        "UpstreamUncleanDisconnect",
+        "SlowReader",
+        "InternalError",
+        "ClientApplicationStateDegraded",
+        "InvalidRules",
+        _TOO_MANY,
+        "ProvisioningSubscription",
+        "RuleConfigurationIssue",
+        "RulesInvalidIssue",
+    )
+)
+_CLOSED = "closed"  # without a word
 _WINDOW_SECONDS = 900.0
 
 _lines = Counter("tagback_stream_lines", "Messages read, without keep-alives.", ["stream"])
@@ -86,7 +105,7 @@ class Backoff:
     """How long to wait before connecting again, as X asks: at once after a drop, then network
     errors by 250 ms up to 16 s, other statuses from 5 s doubling to 320 s, 429 from 60 s doubling,
     or until the window ends where X says when. A connection that was hung up may be gone at once,
-    or in a minute.
+    or in a minute. Only one that has lived for a while lets it begin anew: X counts connections.
     """
 
     _network: int = 0
@@ -129,6 +148,7 @@ async def follow(
     while not stop.is_set():
         if may_connect is not None:
             await may_connect()
+        began = time.monotonic()
         try:
             connection = lines(
                 client, stream, silence_seconds=silence_seconds, on_connected=on_connected
@@ -138,20 +158,22 @@ async def follow(
                     found = _decoded(decoder, line)
                     if isinstance(found, StreamEnded):
                         raise StreamEndedError(found.reason)  # noqa: TRY301 - as if X had hung up
-                    backoff.alive()
+                    if time.monotonic() - began >= silence_seconds:
+                        backoff.alive()
                     if found is not None:
                         yield found
-            error: Exception = StreamEndedError("closed")
+            error: Exception = StreamEndedError(_CLOSED)
         except (httpx.HTTPError, StreamEndedError, StreamRefusedError) as ended:
             error = ended
         if isinstance(error, StreamRefusedError) and error.is_about_connections:
             await _hang_up(client, stream)
         wait = backoff.after(error, now=clock.now())
-        _reconnects.labels(stream.name, _reason(error)).inc()
+        reason = _reason(error)
+        _reconnects.labels(stream.name, reason).inc()
         log.info(
             "stream_reconnects",
             stream=stream.name,
-            reason=_reason(error),
+            reason=reason,
             error=str(error),
             wait_seconds=round(wait, 2),
         )
@@ -206,7 +228,7 @@ def _decoded(decoder: XDecoder, line: bytes) -> Post | Event | StreamEnded | Not
     try:
         found = decoder.decode(line)
     except MalformedPost as error:
-        log.warning("line_rejected", reason=error.reason)
+        reject(error)
         return None
     if isinstance(found, NotAPost) and found.kind.startswith("error:"):
         log.warning("stream_error", error=found.kind)
@@ -239,11 +261,15 @@ async def _hang_up(client: httpx.AsyncClient, stream: Stream) -> None:
 
 
 def _reason(error: Exception) -> str:
+    """One of a few: it is a metric's label, and X may say anything."""
     match error:
+        case StreamRefusedError(issue=""):
+            return str(error.status)
         case StreamRefusedError():
-            return error.issue or str(error.status)
+            return error.issue if error.issue in _KNOWN_REASONS else "other"
         case StreamEndedError():
-            return str(error)
+            reason = str(error)
+            return reason if reason in _KNOWN_REASONS or reason == _CLOSED else "other"
         case httpx.ReadTimeout():
             return "silence"
         case _:
