@@ -49,6 +49,7 @@ async def measure(*, rate: int, seconds: int) -> list[float]:
                 "TAGBACK_X_USER_TOKEN": "user",
                 "TAGBACK_X_CONSUMER_SECRET": "consumer secret",
                 "TAGBACK_X_REPLIES_PER_WINDOW": "1000000",
+                "TAGBACK_X_REPLIES_PER_DAY": "1000000",
             }
             stand_in = ["sandbox", "--port", "0", "--profile", "enterprise"]
             async with tagback(stand_in, variables) as x_url:

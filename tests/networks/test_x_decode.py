@@ -460,6 +460,14 @@ class TestRepost:
         assert not decoded(streamed(referenced_tweets=references)).is_repost
 
 
+class TestOwnPosts:
+    def test_name_no_offer_and_ask_for_nothing(self):
+        """An announcement holds its offer's tag, and the account's own handle."""
+        said = {"text": "#Coffee @MyBot", "author_id": PROGRAMME_ID}
+        post = decoded(streamed(None, **said))
+        assert (post.tags, post.mentions_programme, post.asks_to_stop) == ((), False, False)
+
+
 class TestAuthor:
     def author(self, *users: dict[str, Any]) -> tuple[object, ...]:
         post = decoded(streamed({"users": list(users)}, text="#tag"))

@@ -191,12 +191,14 @@ class XDecoder:
             raise MalformedPost("text or lang holds a NUL.")
         references = fields.referenced_tweets or fields.referenced_posts
         is_repost = is_repost or (references is not None and _is_repost(references))
+        # what the programme itself posts asks for nothing: an announcement names its offer
+        is_own = author_id in self._ids
         mentioned = False
-        if entities is None or entities.mentions or note is not None:
+        if not is_own and (entities is None or entities.mentions or note is not None):
             mentioned = self._is_mentioned(text, entities, note)
         stops = mentioned and not is_repost and asks_to_stop(unescaped(text))
 
-        can_have_tags = (
+        can_have_tags = not is_own and (
             "#" in text
             or "\uff03" in text
             or note is not None
