@@ -4,6 +4,7 @@ import asyncio
 import time
 from datetime import datetime, timedelta
 
+import structlog
 from prometheus_client import Counter
 
 from app.config import Settings
@@ -33,6 +34,9 @@ BODY_BYTES_MAX = LINE_BYTES_MAX
 EVENT_AGE_MAX = timedelta(hours=25)
 # So long may events be read as if to the account that was connected before.
 ACCOUNT_EVERY_SECONDS = 5.0
+_TOLD_EVERY_SECONDS = 60.0
+
+log = structlog.get_logger(__name__)
 
 _results = Counter("tagback_webhook_events", "Events pushed, by what became of them.", ["result"])
 
@@ -50,6 +54,7 @@ class XPosts:
         self._account_every_seconds = account_every_seconds
         self._decoder: XDecoder | None = None
         self._decoder_until = 0.0
+        self._told_until = 0.0
         self._group = PostGroup(
             sessions,
             settings,
@@ -70,9 +75,20 @@ class XPosts:
             answer = await self._receive(body, signature)
         except TagbackError as error:
             _results.labels(error.code).inc()
+            self._tell(error)
             raise
         _results.labels(answer["status"]).inc()
         return answer
+
+    def _tell(self, error: TagbackError) -> None:
+        """Once a minute: anybody may send what is refused, and a wrong secret refuses all."""
+        if time.monotonic() >= self._told_until:
+            self._told_until = time.monotonic() + _TOLD_EVERY_SECONDS
+            log.warning(
+                "webhook_refuses",
+                reason=error.detail,
+                check="TAGBACK_X_CONSUMER_SECRET" if error.code == "signature" else None,
+            )
 
     async def _receive(self, body: bytes, signature: str | None) -> dict[str, str]:
         if not signature_is_valid(body, signature, self._get_secret()):

@@ -15,6 +15,7 @@ import pytest
 from prometheus_client import REGISTRY
 from pydantic import SecretStr
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from app.config import Settings
 from app.kit.db import Sessions
@@ -110,6 +111,15 @@ class TestAnEvent:
         assert await count(sessions, "coupons") == 60
         assert 1 <= batches < 60
 
+    async def test_that_are_refused_are_told_once_with_what_to_look_at(
+        self, client: httpx.AsyncClient
+    ) -> None:
+        with capture_logs() as logs:
+            for _ in range(3):
+                await client.post("/webhooks/x", content=b"{}", headers={HEADER: "sha256=wrong"})
+        told = [entry for entry in logs if entry["event"] == "webhook_refuses"]
+        assert [entry["check"] for entry in told] == ["TAGBACK_X_CONSUMER_SECRET"]
+
     async def test_without_a_good_signature_is_refused(self, client: httpx.AsyncClient) -> None:
         body = event("1", "tea", "1900000000000000001")
         for headers in ({}, {HEADER: "sha256=AAAA"}, signed(body + b" ")):
@@ -181,8 +191,13 @@ class TestAnEvent:
         ]
         async with sessions.begin() as session:
             await session.execute(text("SELECT FROM offer_counters FOR UPDATE"))
-            pushes = [asyncio.create_task(push(client, body)) for body in bodies]
             # one is being stored, four wait, the rest is refused
+            pushes = [asyncio.create_task(push(client, bodies[0]))]
+            held = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            async with asyncio.timeout(20):
+                while not await session.scalar(held):  # noqa: ASYNC110 - a lock tells nobody
+                    await asyncio.sleep(0.01)
+            pushes += [asyncio.create_task(push(client, body)) for body in bodies[1:]]
             refused: set[asyncio.Task[httpx.Response]] = set()
             async with asyncio.timeout(20):
                 while len(refused) < 7:
