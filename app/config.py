@@ -145,6 +145,11 @@ class Settings(BaseSettings):
     pool_size: int = Field(default=10, ge=2)
 
     @property
+    def x_monthly_ceiling_microusd(self) -> int | None:
+        ceiling = self.x_monthly_ceiling_usd
+        return None if ceiling is None else int(ceiling * 1_000_000)
+
+    @property
     def x_authorize_url(self) -> str:
         """Where a person signs in: at X itself under another host than its API."""
         base = str(self.x_base_url).rstrip("/")

@@ -1,5 +1,6 @@
 """What the fixtures of conftest.py give, for those who name its type, and what they stand on."""
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from functools import cache
@@ -12,6 +13,12 @@ ROOT = Path(__file__).parent.parent
 
 # `await make_key(role, partner_id=None)`
 MakeKey = Callable[..., Awaitable[str]]
+
+
+async def until(holds: Callable[[], Awaitable[bool]], *, seconds: float = 20.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not await holds():  # noqa: ASYNC110 - a database and another process tell nobody
+            await asyncio.sleep(0.02)
 
 
 class Ran(NamedTuple):

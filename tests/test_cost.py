@@ -1,7 +1,6 @@
 """What a confirmed coupon costs on X at the least: counted by the stand-in, and by us."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from decimal import Decimal
 
 import pytest
@@ -13,17 +12,10 @@ from app.kit.db import Sessions
 from app.posts import listening
 from tests.programme import make_members, make_offer
 from tests.stand_in import StartX
+from tests.support import until
 
 POSTS = 60
 ALWAYS = {"starts_at": "2006-01-01T00:00:00Z", "ends_at": "2090-01-01T00:00:00Z"}
-
-
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    for _ in range(400):
-        if await holds():
-            return
-        await asyncio.sleep(0.05)
-    raise TimeoutError
 
 
 async def test_a_confirmed_coupon_costs_a_read_and_a_reply(

@@ -24,7 +24,7 @@ from app.errors import TagbackError
 from app.insight import costs as spending
 from app.kit import sealing
 from app.kit.clock import now
-from app.networks import accounts, queries
+from app.networks import X, accounts, queries
 from app.networks.x.oauth import (
     ACCOUNT_SCOPES,
     Begun,
@@ -107,7 +107,7 @@ async def _connect(port: int, *, paste: bool, open_browser: bool) -> tuple[Perso
             await sending.restart(session, now=now())
             await queries.record_usage(
                 session,
-                network=accounts.X,
+                network=X,
                 kind="user_read",
                 units=1,
                 price_microusd=settings.x_price_user_read_microusd,

@@ -6,11 +6,10 @@ from typing import Any, Literal, NamedTuple
 import httpx
 
 from app.config import Settings, SettingsError
-from app.insight.costs import NETWORK
 from app.kit.clock import now
 from app.kit.db import Sessions
 from app.kit.months import Month
-from app.networks import accounts, queries
+from app.networks import X, accounts, queries
 from app.networks.accounts import AccountRefusedError, AccountUnavailableError, open_account
 from app.networks.models import NetworkAccount
 from app.networks.x.activity import MENTION, Activity
@@ -87,7 +86,7 @@ async def _works(sessions: Sessions, settings: Settings, connected: NetworkAccou
     async with sessions.begin() as session:
         await queries.record_usage(
             session,
-            network=NETWORK,
+            network=X,
             kind="user_read",
             units=1,
             price_microusd=settings.x_price_user_read_microusd,
@@ -196,7 +195,7 @@ async def _connections(client: httpx.AsyncClient) -> Line:
 
 async def _limit_lines(sessions: Sessions) -> list[Line]:
     async with sessions() as session:
-        found = (await service.summary(session))["windows"].get(NETWORK, {})
+        found = (await service.summary(session))["windows"].get(X, {})
     return [_limit_line(channel, window) for channel, window in found.items()]
 
 
@@ -219,7 +218,7 @@ def _limit_line(channel: str, window: dict[str, Any]) -> Line:
 async def _money_line(sessions: Sessions, settings: Settings) -> Line:
     month = Month.of(now())
     async with sessions() as session:
-        spent = await sending.spent_in(session, network=NETWORK, month=month)
+        spent = await sending.spent_in(session, network=X, month=month)
     told = f"${spent.all / _DOLLAR:,.2f} in {month}"
     ceilings = sending.ceilings_of(settings)
     if ceilings is None:

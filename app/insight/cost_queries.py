@@ -23,7 +23,7 @@ class OfferCost(NamedTuple):
 async def by_offer(
     session: AsyncSession, *, network: str, since: datetime, until: datetime
 ) -> list[OfferCost]:
-    """The dearest first. What came by file or by the API was not read from the network."""
+    """What came by file or by the API was not read from the network."""
     rows = await session.execute(
         text(
             """

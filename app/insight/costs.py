@@ -11,10 +11,9 @@ from app.config import Settings
 from app.errors import Invalid
 from app.insight import cost_queries as queries
 from app.kit.months import Month
+from app.networks import X
 from app.networks import queries as networks
 from app.replies import sending
-
-NETWORK = "x"
 
 
 def month_named(value: str | None, now: datetime) -> Month:
@@ -28,15 +27,11 @@ def month_named(value: str | None, now: datetime) -> Month:
 async def costs(
     session: AsyncSession, *, month: Month, settings: Settings, now: datetime
 ) -> dict[str, Any]:
-    """A post that names two offers is read once, and counted for each. Of an offer nothing is
-    counted that was not sent or read for it; the rest is in the sum alone.
+    """The dearest offer first. A post that names two is read once, and counted for each. Of an
+    offer nothing is counted that was not sent or read for it; the rest is in the sum alone.
     """
-    usage = await networks.usage_by_kind(
-        session, network=NETWORK, since=month.first_day, until=month.next.first_day
-    )
-    offers = await queries.by_offer(
-        session, network=NETWORK, since=month.starts_at, until=month.ends_at
-    )
+    usage = await networks.usage_by_kind(session, network=X, month=month)
+    offers = await queries.by_offer(session, network=X, since=month.starts_at, until=month.ends_at)
     spent = sum(one.micro_usd for one in usage)
     coupons = sum(one.coupons for one in offers)
     confirmed = sum(one.confirmed for one in offers)
@@ -50,7 +45,9 @@ async def costs(
         "microusd_per_coupon": _share(spent, coupons),
         "confirmed_coupons": confirmed,
         "microusd_per_confirmed_coupon": _share(spent, confirmed),
-        "by_offer": [_show(one, settings) for one in offers],
+        "by_offer": sorted(
+            (_show(one, settings) for one in offers), key=lambda one: -one["spent_microusd"]
+        ),
     }
 
 
@@ -69,7 +66,7 @@ async def _ceilings(
             ("ceiling_microusd", "left_microusd", "strangers_ceiling_microusd",
              "strangers_left_microusd")
         )  # fmt: skip
-    spent = await sending.spent_in(session, network=NETWORK, month=month)
+    spent = await sending.spent_in(session, network=X, month=month)
     return {
         "ceiling_microusd": ceilings.all,
         "left_microusd": max(0, ceilings.all - spent.all),

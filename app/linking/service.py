@@ -25,9 +25,9 @@ from app.members import cards, linking
 from app.members import service as members
 from app.members.models import Member
 from app.members.schemas import AccountIn
+from app.networks import X
 from app.replies import service as replies
 
-NETWORK = "x"
 UNFINISHED = KEPT
 LINKED = timedelta(minutes=30)  # as long as a sign-in counts
 SIGN_INS_MAX = 20  # begun by one browser
@@ -147,7 +147,7 @@ async def _change_holder(session: AsyncSession, row: LinkSession) -> None:
     row.handoff_changed = True
     if row.account_id is None:
         return
-    if await members.find_holder(session, network=NETWORK, account_id=row.account_id) is None:
+    if await members.find_holder(session, network=X, account_id=row.account_id) is None:
         row.network = row.account_id = row.handle = row.proved_at = None
 
 
@@ -216,8 +216,8 @@ async def keep_proof(
     the session is over.
     """
     row, token = await _get(session, token, now)
-    row.network, row.account_id, row.handle, row.proved_at = NETWORK, account_id, handle, now
-    member = await members.find_holder(session, network=NETWORK, account_id=account_id)
+    row.network, row.account_id, row.handle, row.proved_at = X, account_id, handle, now
+    member = await members.find_holder(session, network=X, account_id=account_id)
     row.member_id = None if member is None else member.id
     row.expires_at = now + (UNFINISHED if member is None else LINKED)
     return _rename(row, token, new_token())
@@ -246,7 +246,7 @@ async def _standing(
         return standing
     standing = standing._replace(handle=row.handle)
     # asked each time: it may have been unlinked elsewhere meanwhile
-    member = await members.find_holder(session, network=NETWORK, account_id=account_id)
+    member = await members.find_holder(session, network=X, account_id=account_id)
     is_left = handoff is not None
     if member is not None:
         active = await cards.list_active(session, member_id=member.id)
@@ -283,12 +283,12 @@ async def _useful_handoff(
 async def _has_stopped(session: AsyncSession, member: Member, account_id: str) -> bool:
     if member.opted_out_at is not None:
         return True
-    return bool(await members.find_stopped(session, network=NETWORK, account_ids=[account_id]))
+    return bool(await members.find_stopped(session, network=X, account_ids=[account_id]))
 
 
 def _about(account_id: str, handoff: Handoff | None, text_version: str) -> str:
     which = ("", "") if handoff is None else (handoff.jti, handoff.card_ref)
-    return sha256("\n".join((NETWORK, account_id, *which, text_version)).encode()).hexdigest()
+    return sha256("\n".join((X, account_id, *which, text_version)).encode()).hexdigest()
 
 
 async def consent(
@@ -341,7 +341,7 @@ async def unlink(session: AsyncSession, *, token: str | None, now: datetime) -> 
     account_id = _proved_account(row, now)
     if account_id is None:
         raise Conflict("nobody has signed in", code="session_over")
-    await members.unlink_account(session, network=NETWORK, account_id=account_id, now=now)
+    await members.unlink_account(session, network=X, account_id=account_id, now=now)
     row.member_id = None
 
 
@@ -350,15 +350,15 @@ async def stop(session: AsyncSession, *, token: str | None, now: datetime) -> No
     row, _ = await _get(session, token, now)
     account_id, member = _proved_account(row, now), None
     if account_id is not None:
-        member = await members.find_holder(session, network=NETWORK, account_id=account_id)
+        member = await members.find_holder(session, network=X, account_id=account_id)
     if member is None:
         raise Conflict("nobody who is linked has signed in", code="session_over")
     await members.opt_out(session, member_id=member.id, now=now)
     accounts = await members.list_accounts(session, member_id=member.id)
     await replies.withdraw_for(
         session,
-        network=NETWORK,
-        account_ids=[one.account_id for one in accounts if one.network == NETWORK],
+        network=X,
+        account_ids=[one.account_id for one in accounts if one.network == X],
         now=now,
     )
 

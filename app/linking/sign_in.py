@@ -13,7 +13,7 @@ from app.errors import Conflict, Unavailable
 from app.kit.db import Sessions
 from app.kit.months import Month
 from app.linking import service
-from app.networks import accounts
+from app.networks import X, accounts
 from app.networks import queries as networks
 from app.networks.x.oauth import (
     LINK_SCOPES,
@@ -80,7 +80,7 @@ async def come_back(
     async with sessions.begin() as session:
         await networks.record_usage(
             session,
-            network=service.NETWORK,
+            network=X,
             kind=_KIND,
             units=1,
             price_microusd=settings.x_price_user_read_microusd,
@@ -98,13 +98,11 @@ async def come_back(
 
 async def _require_money(session: AsyncSession, settings: Settings, now: datetime) -> None:
     """Anybody may sign in again and again: that must not use up what confirmations need."""
-    if settings.x_monthly_ceiling_usd is None:
+    ceiling = settings.x_monthly_ceiling_microusd
+    if ceiling is None:
         return
-    ceiling = int(settings.x_monthly_ceiling_usd * 1_000_000)
     month = Month.of(now)
-    usage = await networks.usage_by_kind(
-        session, network=service.NETWORK, since=month.first_day, until=month.next.first_day
-    )
+    usage = await networks.usage_by_kind(session, network=X, month=month)
     spent = sum(one.micro_usd for one in usage if one.kind == _KIND)
     most = ceiling * settings.x_sign_ins_ceiling_percent // 100
     if spent + settings.x_price_user_read_microusd > most:

@@ -1,0 +1,1 @@
+X = "x"  # how every row names the network that it is of

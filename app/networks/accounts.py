@@ -23,6 +23,7 @@ from app.config import Settings, SettingsError
 from app.kit import clock
 from app.kit.db import DATABASE_ERRORS, Sessions
 from app.kit.sealing import Sealer, SealError
+from app.networks import X
 from app.networks import account_queries as queries
 from app.networks.models import NetworkAccount
 from app.networks.x.oauth import (
@@ -34,7 +35,6 @@ from app.networks.x.oauth import (
     open_sign_in,
 )
 
-X = "x"
 CONNECT = "run `tagback x connect`"
 RENEW_BEFORE = timedelta(minutes=5)
 # A claim outlives the request by far, and a worker's stop.

@@ -1,10 +1,12 @@
 """All SQL on what networks charge for, by day and kind."""
 
-from datetime import date, datetime
+from datetime import datetime
 from typing import NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.kit.months import Month
 
 
 async def record_usage(
@@ -47,16 +49,13 @@ class Usage(NamedTuple):
     micro_usd: int
 
 
-async def usage_by_kind(
-    session: AsyncSession, *, network: str, since: date, until: date
-) -> list[Usage]:
-    """Of the days from `since`, without `until`."""
+async def usage_by_kind(session: AsyncSession, *, network: str, month: Month) -> list[Usage]:
     rows = await session.execute(
         text(
             "SELECT kind, CAST(sum(units) AS bigint), CAST(sum(micro_usd) AS bigint) "
             "FROM network_usage WHERE network = :network AND day >= :since AND day < :until "
             "GROUP BY kind ORDER BY kind"
         ),
-        {"network": network, "since": since, "until": until},
+        {"network": network, "since": month.first_day, "until": month.next.first_day},
     )
     return [Usage(*row) for row in rows]

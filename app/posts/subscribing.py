@@ -8,8 +8,8 @@ from app.config import Settings
 from app.kit import clock
 from app.kit.db import Sessions
 from app.members import service as members
+from app.networks import X
 from app.networks.x.activity import MENTION, Activity, Wanted, wanted_subscriptions
-from app.networks.x.notices import NETWORK
 from app.posts import queries
 from app.posts.gap import Gap
 from app.posts.pace import Pace
@@ -69,7 +69,7 @@ class Subscribing:
         began = clock.now()
         async with self._sessions.begin() as session:
             authors = await members.newest_accounts(
-                session, network=NETWORK, most=self._settings.x_deletions_followed_max
+                session, network=X, most=self._settings.x_deletions_followed_max
             )
         webhook_id = None
         if self._webhook_url is not None:

@@ -11,7 +11,7 @@ from app.errors import Conflict, Invalid
 from app.kit.ids import new_id
 from app.kit.urls import URL
 from app.kit.weighted_length import weighted_length
-from app.networks import accounts
+from app.networks import X, accounts
 from app.offers import service as offers
 from app.offers.models import Offer
 from app.partners.service import audit
@@ -26,7 +26,6 @@ from app.replies.texts import (
     without_reference,
 )
 
-NETWORK = "x"
 SAME_AGAIN_AFTER = timedelta(days=1)
 _MAY_BE_SEEN = ("queued", "sending", "sent")
 
@@ -59,7 +58,7 @@ async def announce(
     if state not in ("live", "scheduled"):
         raise Conflict(f"an offer that is {state} is not announced")
     said = await _made(session, offer, settings) if words is None else _checked(words)
-    earlier = await queries.announcements_of(session, offer_id, network=NETWORK)
+    earlier = await queries.announcements_of(session, offer_id, network=X)
     is_same = any(
         without_reference(one.text) == said
         and one.state in _MAY_BE_SEEN
@@ -77,7 +76,7 @@ async def announce(
         return Announcement(None, text, warning)
     row = NewReply(
         id=reply_id,
-        network=NETWORK,
+        network=X,
         root_id=f"offer:{offer_id}:{len(earlier) + 1}",
         post_id=None,
         # what waits expires with the offer, if that is before it is too old

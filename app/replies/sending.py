@@ -62,9 +62,9 @@ def prices_of(settings: Settings) -> Prices:
 
 
 def ceilings_of(settings: Settings) -> Ceilings | None:
-    if settings.x_monthly_ceiling_usd is None:
+    ceiling = settings.x_monthly_ceiling_microusd
+    if ceiling is None:
         return None
-    ceiling = int(settings.x_monthly_ceiling_usd * 1_000_000)
     return Ceilings(ceiling, ceiling * settings.x_strangers_ceiling_percent // 100)
 
 
@@ -206,9 +206,7 @@ async def _money(
 
 
 async def spent_in(session: AsyncSession, *, network: str, month: Month) -> Spent:
-    usage = await networks.usage_by_kind(
-        session, network=network, since=month.first_day, until=month.next.first_day
-    )
+    usage = await networks.usage_by_kind(session, network=network, month=month)
     return Spent(
         sum(one.micro_usd for one in usage),
         sum(one.micro_usd for one in usage if one.kind == "invitation"),

@@ -103,15 +103,15 @@ class TestAMonth:
         assert mix == {"post_read": 20_000, "summoned_reply": 20_000, "invitation": 10_000}
         assert found["microusd_per_confirmed_coupon"] == 50_000
 
-    async def test_tells_each_offers_part(self, programme: Programme) -> None:
-        coffee = await make_offer(programme.sessions, "Coffee")
+    async def test_tells_each_offers_part_the_dearest_first(self, programme: Programme) -> None:
         tea = await make_offer(programme.sessions, "Tea")
+        coffee = await make_offer(programme.sessions, "Coffee")
         await make_offer(programme.sessions, "Nothing")
         one, other = await make_members(programme.sessions, 2)
         await programme.hear(make_post(one, "Coffee"), make_post(other, "Coffee", "Tea"))
         await programme.answer()
         by_offer = {row["offer_id"]: row for row in (await programme.costs())["by_offer"]}
-        assert by_offer.keys() == {coffee, tea}
+        assert list(by_offer) == [coffee, tea]
         assert self.figures(by_offer[coffee]) == (20_000, 10_000, 2, 2)
         assert self.figures(by_offer[tea]) == (10_000, 5_000, 1, 1)
         assert by_offer[coffee]["microusd_per_confirmed_coupon"] == 15_000

@@ -1,7 +1,7 @@
 """The listener role against the stand-in: by stream, by webhook, and what it makes good."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -21,6 +21,7 @@ from app.posts.pace import Pace
 from app.sandbox.settings import SandboxSettings
 from tests.programme import OPERATOR, make_members, make_offer
 from tests.stand_in import PROGRAMME, StandIn, StartX
+from tests.support import until
 
 ALWAYS = {"starts_at": "2006-01-01T00:00:00Z", "ends_at": "2090-01-01T00:00:00Z"}
 APP = {"Authorization": "Bearer app"}
@@ -37,12 +38,6 @@ QUICK = Pace(
     cursor_every_seconds=0.1,
     account_every_seconds=0.05,
 )
-
-
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(20):
-        while not await holds():  # noqa: ASYNC110 - a database tells nobody
-            await asyncio.sleep(0.02)
 
 
 def told(x: StandIn, **more: Any) -> Settings:

@@ -20,10 +20,10 @@ from tests.posts.test_listener import (
     rules,
     subscriptions,
     told,
-    until,
 )
 from tests.programme import make_members, make_offer
 from tests.stand_in import PROGRAMME, StandIn, StartX
+from tests.support import until
 
 SUBSCRIBE = "POST /2/activity/subscriptions"
 TAGS_ALONE: dict[str, Any] = {"x_hashtag_stream": True, "x_mentions_by": "off"}

@@ -9,9 +9,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from app.kit.db import Sessions
-from tests.posts.test_listener import ALWAYS, connected, count, people, post, until
+from tests.posts.test_listener import ALWAYS, connected, count, people, post
 from tests.programme import make_members, make_offer
 from tests.stand_in import PROGRAMME, StandIn, StartX
+from tests.support import until
 
 
 @asynccontextmanager

@@ -353,11 +353,8 @@ class TestWhatWasSpent:
             "invitation": 10_000,
             "dm": 15_000,
         }
-        month = Month.of(NOW)
         async with office.sessions() as session:
-            usage = await networks.usage_by_kind(
-                session, network="x", since=month.first_day, until=month.next.first_day
-            )
+            usage = await networks.usage_by_kind(session, network="x", month=Month.of(NOW))
         assert {one.kind: one.micro_usd for one in usage} == costs
 
     async def test_is_charged_once_however_often_it_is_recorded(self, office: Office) -> None:

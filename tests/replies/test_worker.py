@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -26,6 +26,7 @@ from app.networks.x.client import open_sender
 from app.replies import sending, service, worker
 from app.replies.queries import NewReply
 from tests.stand_in import StandIn, StartX
+from tests.support import until
 
 SECONDS_MAX = 20.0
 
@@ -101,12 +102,6 @@ async def running(
         assert task.done()
         if not task.cancelled():
             task.result()
-
-
-async def until(condition: Callable[[], Awaitable[bool]], *, seconds: float = SECONDS_MAX) -> None:
-    async with asyncio.timeout(seconds):
-        while not await condition():  # noqa: ASYNC110 - what is waited for is in a database
-            await asyncio.sleep(0.01)
 
 
 async def until_states(sessions: Sessions, queued: Sequence[NewReply], *expected: str) -> list[str]:

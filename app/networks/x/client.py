@@ -12,6 +12,7 @@ import msgspec
 
 from app.config import Settings, SettingsError
 from app.kit import clock
+from app.networks import X
 from app.networks.accounts import (
     AccountAuth,
     AccountRefusedError,
@@ -32,9 +33,9 @@ from app.networks.sender import (
     Unknown,
 )
 from app.networks.x.calls import CallError, ask
+from app.networks.x.decode import SNOWFLAKE_EPOCH
 from app.networks.x.problems import read_answer
 
-NETWORK = "x"
 _PAGE_POSTS = 100
 _NEVER_LEFT = (
     httpx.ConnectError,
@@ -45,7 +46,6 @@ _NEVER_LEFT = (
 )
 _TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 _KEEP_ALIVE_SECONDS = 60.0
-_EPOCH_MS = 1_288_834_974_657  # X's ids are milliseconds since then, shifted by 22 bits
 _CLOCKS_DIFFER_BY = timedelta(minutes=5)
 
 
@@ -69,7 +69,7 @@ _posts_decoder = msgspec.json.Decoder(_OwnPosts)
 class XSender:
     """`client` brings the base URL and the account's token; see `open_sender`."""
 
-    network = NETWORK
+    network = X
 
     def __init__(self, client: httpx.AsyncClient, account: ProgrammeAccount) -> None:
         self._client = client
@@ -149,8 +149,8 @@ def _not_found_out(
 
 
 def _id_at(moment: datetime) -> str:
-    milliseconds = int((moment - _CLOCKS_DIFFER_BY).timestamp() * 1_000) - _EPOCH_MS
-    return str(max(0, milliseconds) << 22)
+    since = moment - _CLOCKS_DIFFER_BY - SNOWFLAKE_EPOCH
+    return str(max(0, since // timedelta(milliseconds=1)) << 22)
 
 
 @asynccontextmanager

@@ -12,10 +12,11 @@ from prometheus_client import Counter
 
 from app.kit.hashtags import Hashtag as ExtractedHashtag
 from app.kit.hashtags import extract_hashtags, tag_key
+from app.networks import X
 from app.networks.post import Event, MalformedPost, NotAPost, Post, Received, StreamEnded
 from app.networks.stop import asks_to_stop
 from app.networks.x.archive import ArchivedTweet, in_terms_of_v2
-from app.networks.x.notices import HEEDED, NETWORK, read_notice
+from app.networks.x.notices import HEEDED, read_notice
 from app.networks.x.shapes import (
     Activity,
     Author,
@@ -207,7 +208,7 @@ class XDecoder:
         tags = _tags(text, entities, note) if can_have_tags else ()
         if not tags:
             post = (
-                NETWORK,
+                X,
                 post_id,
                 root_id,
                 author_id,
@@ -221,7 +222,7 @@ class XDecoder:
         if isinstance(author, Raw):
             author = _author(author, author_id)
         return Post(
-            NETWORK,
+            X,
             post_id,
             root_id,
             author_id,

@@ -9,11 +9,11 @@ from typing import Annotated
 from msgspec import Meta, Raw, Struct
 from msgspec.json import Decoder
 
+from app.networks import X
 from app.networks.post import AccessRevoked, Event, MalformedPost, Message, Messages, PostRemoved
 from app.networks.stop import asks_to_stop
 from app.networks.x.shapes import unescaped
 
-NETWORK = "x"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 IdDigits = Annotated[str, Meta(pattern=r"\A[0-9]{1,20}\Z")]
@@ -57,7 +57,7 @@ _revoked = Decoder(Revoked).decode
 
 
 def _post_removed(payload: Raw) -> PostRemoved:
-    return PostRemoved(NETWORK, _removed(payload).id)
+    return PostRemoved(X, _removed(payload).id)
 
 
 def _messages_received(payload: Raw) -> Messages:
@@ -74,14 +74,14 @@ def _messages_received(payload: Raw) -> Messages:
                 asks_to_stop=asks_to_stop(unescaped(created.message_data.text)),
             )
         )
-    return Messages(NETWORK, tuple(messages))
+    return Messages(X, tuple(messages))
 
 
 def _access_revoked(payload: Raw) -> AccessRevoked:
     revoked = _revoked(payload)
     if revoked.date_time.tzinfo is None:
         raise MalformedPost("payload.date_time has no time zone.")
-    return AccessRevoked(NETWORK, revoked.user_id, revoked.date_time.astimezone(UTC))
+    return AccessRevoked(X, revoked.user_id, revoked.date_time.astimezone(UTC))
 
 
 HEEDED: Mapping[str, Callable[[Raw], Event]] = {
