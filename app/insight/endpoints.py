@@ -1,14 +1,16 @@
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import AfterValidator
 
 from app.deps import NowDep, SessionDep, SettingsDep
-from app.errors import Forbidden
-from app.insight import attribution, explain, queries
+from app.errors import Forbidden, NotFound
+from app.insight import attribution, explain, filters, queries
 from app.insight.costs import costs, month_named
+from app.insight.filters import FiltersDep
+from app.insight.models import Sale
 from app.insight.performance import performance
 from app.insight.schemas import CostsOut, PerformanceOut, RedemptionOut
 from app.kit.fields import is_no_card_number
@@ -79,24 +81,32 @@ async def get_costs(
 
 @router.get("/redemptions")
 async def list_redemptions(
-    session: TenantSession,
-    principal: Analyst,
-    paging: PagingDep,
-    state: Literal["pending", "earned", "returned", "rejected"] | None = None,
+    session: TenantSession, principal: Analyst, wanted: FiltersDep, paging: PagingDep
 ) -> Page[RedemptionOut]:
     """Purchases that used, or might have used, a coupon: all of them, or a partner's own. The buyer
     is a pseudonym that means nothing to another partner; the post is not shown.
     """
-    rows = await queries.page_of_sales(
-        session, after=paging.after, limit=paging.limit + 1, state=state
-    )
+    conditions = await filters.conditions(session, wanted)
+    query = queries.page_of_sales(conditions, after=paging.after, limit=paging.limit + 1)
     for_partner = principal.partner_id is not None
     return make_page(
-        rows,
+        await queries.read_sales(session, query),
         paging,
         show=lambda row: RedemptionOut.of(row, for_partner=for_partner),
         row_id=lambda row: row[0].redemption_id,
     )
+
+
+@router.get("/redemptions/{redemption_id}")
+async def get_redemption(
+    redemption_id: UUID, session: TenantSession, principal: Analyst
+) -> RedemptionOut:
+    """One of them, as the list shows it."""
+    query = queries.page_of_sales([Sale.redemption_id == redemption_id], after=None, limit=1)
+    rows = await queries.read_sales(session, query)
+    if not rows:
+        raise NotFound(f"no redemption {redemption_id}", code="redemption_not_found")
+    return RedemptionOut.of(rows[0], for_partner=principal.partner_id is not None)
 
 
 @router.get("/explain/posts/{post_id}")

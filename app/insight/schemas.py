@@ -48,6 +48,7 @@ class RedemptionOut(BaseModel):
 
     id: UUID
     state: str
+    reason: str | None
     offer: str
     partner: str
     hashtag: str
@@ -70,6 +71,7 @@ class RedemptionOut(BaseModel):
         return cls(
             id=sale.redemption_id,
             state=sale.state,
+            reason=sale.reason,
             offer=offer,
             partner=partner,
             hashtag=sale.hashtag,
