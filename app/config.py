@@ -16,6 +16,8 @@ from pydantic import (
     SecretStr,
     UrlConstraints,
     ValidationError,
+    ValidationInfo,
+    field_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -44,6 +46,10 @@ def _not_in_the_clear(url: AnyHttpUrl) -> AnyHttpUrl:
 
 
 PublicUrl = Annotated[AnyHttpUrl, AfterValidator(_not_in_the_clear)]
+
+
+def _is_x(host: str) -> bool:
+    return f".{host.rstrip('.')}".endswith((".x.com", ".twitter.com"))
 
 
 class SettingsError(TagbackError):
@@ -143,6 +149,20 @@ class Settings(BaseSettings):
     webhook_wait_seconds: float = Field(default=5.0, gt=0)
     body_bytes_max: int = Field(default=16 * 1024 * 1024, ge=1_024)
     pool_size: int = Field(default=10, ge=2)
+
+    # for who tries an integration: a route that moves time
+    test_clock: bool = False
+
+    @field_validator("test_clock")
+    @classmethod
+    def _not_with_x_itself(cls, is_on: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's
+        """X's time cannot be moved, nor what people see there be taken back."""
+        base = info.data.get("x_base_url")
+        if is_on and (base is None or _is_x(base.host or "")):
+            raise ValueError(
+                "time is moved at the X stand-in alone: set TAGBACK_X_BASE_URL to its address"
+            )
+        return is_on
 
     @property
     def x_monthly_ceiling_microusd(self) -> int | None:

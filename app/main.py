@@ -35,6 +35,7 @@ from app.posts import webhook
 from app.redemptions import endpoints as redemptions
 from app.replies import endpoints as replies
 from app.replies import gauges
+from app.upkeep import endpoints as upkeep
 from app.web import linking as link_pages
 from app.web.pages import is_page, static
 
@@ -100,6 +101,8 @@ def create_app(
     app.add_middleware(UnexpectedErrors)  # the one added last is the outermost
     for router in ROUTERS:
         app.include_router(router)
+    if settings.test_clock:
+        app.include_router(upkeep.router)
     app.mount("/static", static)
     return app
 

@@ -14,7 +14,6 @@ import uvicorn
 from prometheus_client import start_http_server
 from starlette.types import ASGIApp
 
-from app.cli import jobs
 from app.config import Settings
 from app.database import open_sessions
 from app.errors import TagbackError
@@ -25,6 +24,8 @@ from app.networks import accounts
 from app.networks.x.client import open_sender
 from app.posts import listening, lookback
 from app.replies import worker
+from app.testclock import service as testclock
+from app.upkeep import jobs
 
 STOP_SECONDS_MAX = 10
 _DRAIN_SECONDS_MAX = 5
@@ -142,7 +143,10 @@ async def serve_roles(settings: Settings, roles: Sequence[str]) -> None:
         signal.signal(number, on_signal)
     with metrics_served(settings, roles):
         async with open_sessions(settings) as sessions:
-            await run_together([ROLES[role] for role in roles], sessions, settings, stop)
+            runs = [ROLES[role] for role in roles]
+            if settings.test_clock:
+                runs.append(testclock.run)
+            await run_together(runs, sessions, settings, stop)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.cli.jobs import run_job
 from app.config import Settings
 from app.errors import Conflict, Invalid
 from app.insight.verify import verify
@@ -29,6 +28,7 @@ from app.posts import lookback
 from app.posts.enrol import Enroller
 from app.redemptions.service import record_committed
 from app.redemptions.transactions import Transaction
+from app.upkeep.jobs import run_job
 from tests.money.things import Adjustment, Answer, Event, Offer, Post, Shop, Terms
 from tests.programme import OPERATOR
 

@@ -7,12 +7,12 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
-from app.cli.jobs import run_job
 from app.errors import Conflict
 from app.kit.db import Sessions
 from app.offers import service as offers
 from app.offers.changing import change
 from app.offers.schemas import OfferChange
+from app.upkeep.jobs import run_job
 from tests.programme import NOW, OPERATOR, make_offer
 from tests.support import Tagback
 

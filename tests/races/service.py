@@ -7,7 +7,6 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.cli.jobs import run_job
 from app.config import Settings
 from app.errors import Conflict, Forbidden, Invalid
 from app.kit.db import Sessions
@@ -19,6 +18,7 @@ from app.offers.schemas import OfferChange
 from app.posts.enrol import Enroller
 from app.redemptions.service import record_committed
 from app.redemptions.transactions import Answer, Transaction
+from app.upkeep.jobs import run_job
 from tests.programme import NOW, OPERATOR
 from tests.races.race import CALLERS, Lane
 
