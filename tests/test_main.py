@@ -79,7 +79,7 @@ class TestProblems:
         assert answer.status_code == 409
         assert answer.headers["content-type"] == PROBLEM
         assert answer.json() == {
-            "type": "about:blank",
+            "type": "/problems#of_its_own",
             "title": "Conflict",
             "status": 409,
             "code": "of_its_own",

@@ -18,8 +18,9 @@ from app.claims.service import NewClaim
 from app.deps import NowDep, SessionDep
 from app.kit.pagination import Page, PagingDep, make_page
 from app.partners.auth import OperatorDep, Principal, require
+from app.partners.idempotency import ApiRoute
 
-router = APIRouter(prefix="/v1", tags=["claims"])
+router = APIRouter(prefix="/v1", tags=["claims"], route_class=ApiRoute)
 
 Support = Annotated[Principal, Depends(require("issuer", "operator"))]
 Language = Annotated[str, Query(pattern="^(en|fr)$")]

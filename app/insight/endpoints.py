@@ -16,9 +16,10 @@ from app.insight.schemas import CostsOut, PerformanceOut, RedemptionOut
 from app.kit.fields import is_no_card_number
 from app.kit.pagination import Page, PagingDep, make_page
 from app.partners.auth import Principal, require
+from app.partners.idempotency import ApiRoute
 from app.partners.tenancy import TenantSession
 
-router = APIRouter(prefix="/v1", tags=["insight"])
+router = APIRouter(prefix="/v1", tags=["insight"], route_class=ApiRoute)
 
 Analyst = Annotated[Principal, Depends(require("analyst", "partner", "operator"))]
 Accountant = Annotated[Principal, Depends(require("analyst", "operator"))]

@@ -1,7 +1,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Body, Depends, Query, Response
 
 from app.deps import NowDep, SessionDep
 from app.errors import Invalid
@@ -19,10 +19,12 @@ from app.ledger.schemas import (
     LineOut,
 )
 from app.partners.auth import OperatorDep, Principal, require
+from app.partners.idempotency import ApiRoute
 
-router = APIRouter(prefix="/v1", tags=["ledger"])
+router = APIRouter(prefix="/v1", tags=["ledger"], route_class=ApiRoute)
 
 Issuer = Annotated[Principal, Depends(require("issuer", "operator"))]
+OptionalFailures = Annotated[AcknowledgementIn | None, Body()]
 Payer = Annotated[Principal, Depends(require("operator", "partner"))]
 
 
@@ -59,13 +61,14 @@ async def get_batch(
 
 @router.post("/credit-batches/{batch_id}/acknowledge")
 async def acknowledge(
-    batch_id: UUID, body: AcknowledgementIn, session: SessionDep, now: NowDep, _: Issuer
+    batch_id: UUID, session: SessionDep, now: NowDep, _: Issuer, body: OptionalFailures = None
 ) -> BatchOut:
-    """The issuer has booked the lines, but for the failures, which the next batch takes up again.
-    The same acknowledgement again changes nothing.
+    """The issuer has booked the lines, but for the failures, which the next batch takes up again:
+    without a body, all of them. The same acknowledgement again changes nothing.
     """
-    failures = {failure.line_id: failure.reason for failure in body.failures}
-    if len(failures) < len(body.failures):
+    named = body.failures if body else []
+    failures = {failure.line_id: failure.reason for failure in named}
+    if len(failures) < len(named):
         raise Invalid("a line is named twice", code="credit_line_twice")
     row = await service.acknowledge(session, batch_id=batch_id, failures=failures, now=now)
     return BatchOut.of(row)

@@ -16,8 +16,9 @@ from app.members.schemas import (
     NewCardIn,
 )
 from app.partners.auth import Principal, require
+from app.partners.idempotency import ApiRoute
 
-router = APIRouter(prefix="/v1", tags=["members"])
+router = APIRouter(prefix="/v1", tags=["members"], route_class=ApiRoute)
 
 IssuerDep = Annotated[Principal, Depends(require("issuer", "operator"))]
 

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Header, Response
 
 from app.deps import NowDep
 from app.errors import Invalid
+from app.kit.http import is_current
 from app.kit.pagination import Page, PagingDep, make_page
 from app.offers import changing, service
 from app.offers.models import Coupon, Offer, OfferVersion
@@ -21,9 +22,10 @@ from app.offers.schemas import (
 from app.offers.terms import State
 from app.partners import service as partners
 from app.partners.auth import Principal, require
+from app.partners.idempotency import ApiRoute
 from app.partners.tenancy import TenantSession
 
-router = APIRouter(prefix="/v1", tags=["offers"])
+router = APIRouter(prefix="/v1", tags=["offers"], route_class=ApiRoute)
 
 Partner = Annotated[Principal, Depends(require("partner", "operator"))]
 Operator = Annotated[Principal, Depends(require("operator"))]
@@ -61,11 +63,25 @@ async def list_offers(
     )
 
 
-@router.get("/offers/{offer_id}")
+@router.get(
+    "/offers/{offer_id}",
+    response_model=OfferOut,
+    responses={304: {"description": "as `If-None-Match` has it"}},
+)
 async def get_offer(
-    offer_id: UUID, session: TenantSession, _: Reader, now: NowDep, response: Response
-) -> OfferOut:
-    return _answer(await service.get(session, offer_id=offer_id), response, now)
+    offer_id: UUID,
+    session: TenantSession,
+    _: Reader,
+    now: NowDep,
+    response: Response,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> OfferOut | Response:
+    """304 where `If-None-Match` names its `ETag`."""
+    shown = await service.get(session, offer_id=offer_id)
+    etag = service.etag(shown)
+    if is_current(etag, if_none_match):
+        return Response(status_code=304, headers={"ETag": etag})
+    return _answer(shown, response, now)
 
 
 @router.patch("/offers/{offer_id}")

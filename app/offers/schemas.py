@@ -1,7 +1,7 @@
 """An offer as partners write it and read it: the contract's fields."""
 
 from datetime import date, datetime, time, timedelta
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -9,7 +9,9 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     field_validator,
     model_validator,
 )
@@ -39,6 +41,27 @@ class FixedReward(_Strict):
 class ShareReward(_Strict):
     basis_points: Annotated[int, Field(ge=1, le=10_000)]
     max_minor: Amount
+
+
+def _kind_of_reward(given: Any) -> str | None:  # noqa: ANN401 - whatever was sent
+    """By the fields, since the contract has no name for it."""
+    if isinstance(given, BaseModel):
+        return type(given).__name__
+    if isinstance(given, dict) and "fixed_minor" in given:
+        return FixedReward.__name__
+    is_share = isinstance(given, dict) and ("basis_points" in given or "max_minor" in given)
+    return ShareReward.__name__ if is_share else None
+
+
+Reward = Annotated[
+    Annotated[FixedReward, Tag(FixedReward.__name__)]
+    | Annotated[ShareReward, Tag(ShareReward.__name__)],
+    Discriminator(
+        _kind_of_reward,
+        custom_error_type="reward",
+        custom_error_message="either fixed_minor, or basis_points with max_minor",
+    ),
+]
 
 
 class AcceptorRef(_Strict):
@@ -96,7 +119,7 @@ class OfferIn(_MayBeLeftOut):
     ends_at: Instant
     time_zone: str
     currency: str
-    reward: FixedReward | ShareReward
+    reward: Reward
     min_spend_minor: Annotated[int, InMinorUnits, Field(ge=0, le=AMOUNT_MAX)] = 0
     channel: Channel = "any"
     redemptions_per_coupon: Annotated[int, Field(ge=1, le=1_000)] = 1
@@ -167,7 +190,7 @@ class OfferChange(_MayBeLeftOut):
     ends_at: Instant | None = None
     time_zone: str | None = None
     currency: str | None = None
-    reward: FixedReward | ShareReward | None = None
+    reward: Reward | None = None
     min_spend_minor: Annotated[int, InMinorUnits] | None = None
     channel: Channel | None = None
     redemptions_per_coupon: int | None = None
@@ -177,7 +200,7 @@ class OfferChange(_MayBeLeftOut):
 class _TermsOut(BaseModel):
     title: str
     time_zone: str
-    reward: FixedReward | ShareReward
+    reward: Reward
     min_spend_minor: int
     channel: Channel
     acceptor_ids: list[UUID] | None

@@ -51,7 +51,9 @@ async def create(
         shown = await get(session, offer_id=known.id)
         versions = await queries.versions(session, known.id)
         if not _is_the_same(shown, versions, offer, acceptor_ids):
-            raise Conflict(f"offer_ref {offer.offer_ref!r} exists with other terms")
+            raise Conflict(
+                f"offer_ref {offer.offer_ref!r} exists with other terms", code="offer_exists"
+            )
         return shown, False
     session.add(OfferVersion(offer_id=offer_id, version=1, **version_columns(offer, acceptor_ids)))
     session.add(OfferCounter(offer_id=offer_id, **counter_columns(offer)))
@@ -107,7 +109,7 @@ def _is_smaller(cap: int | None, other: int | None) -> bool:
 async def get(session: AsyncSession, *, offer_id: UUID) -> Shown:
     offer = await queries.get(session, offer_id)
     if offer is None:
-        raise NotFound("no such offer")
+        raise NotFound("no such offer", code="offer_not_found")
     return (
         offer,
         await queries.get_version(session, offer_id, offer.version),
@@ -124,7 +126,10 @@ async def find(session: AsyncSession, *, id_or_hashtag: str, now: datetime) -> U
     key = tag_key(id_or_hashtag.removeprefix("#"))
     offer_id = await queries.find_by_tag(session, tag_key=key, now=now)
     if offer_id is None:
-        raise NotFound(f"no offer has the id or, now or later, the hashtag {id_or_hashtag!r}")
+        raise NotFound(
+            f"no offer has the id or, now or later, the hashtag {id_or_hashtag!r}",
+            code="offer_not_found",
+        )
     return offer_id
 
 
@@ -149,9 +154,9 @@ async def publish(session: AsyncSession, *, offer_id: UUID, by: Actor, now: date
     if offer.state in ("scheduled", "live"):
         return await get(session, offer_id=offer_id)
     if offer.state not in ("draft", "submitted"):
-        raise Conflict(f"an offer that is {offer.state} cannot be published")
+        raise Conflict(f"an offer that is {offer.state} cannot be published", code="offer_state")
     if offer.ends_at <= now and not by.is_operator:
-        raise Conflict("the offer's end has passed")
+        raise Conflict("the offer's end has passed", code="offer_state")
     if not by.is_operator and not await is_covered(session, offer, counter.budget_minor):
         return await _move(session, offer, "offer.publish", by, state="submitted")
     return await _publish(session, offer, "offer.publish", by, now)
@@ -160,7 +165,9 @@ async def publish(session: AsyncSession, *, offer_id: UUID, by: Actor, now: date
 async def approve(session: AsyncSession, *, offer_id: UUID, by: Actor, now: datetime) -> Shown:
     offer, _, _ = await lock(session, offer_id)
     if offer.state != "submitted":
-        raise Conflict(f"only a submitted offer is approved; this one is {offer.state}")
+        raise Conflict(
+            f"only a submitted offer is approved; this one is {offer.state}", code="offer_state"
+        )
     return await _publish(session, offer, "offer.approve", by, now)
 
 
@@ -168,7 +175,7 @@ async def pause(session: AsyncSession, *, offer_id: UUID, by: Actor, now: dateti
     offer, _, _ = await lock(session, offer_id)
     state = shown_state(offer, now)
     if state not in ("scheduled", "live", "paused"):
-        raise Conflict(f"an offer that is {state} cannot be paused")
+        raise Conflict(f"an offer that is {state} cannot be paused", code="offer_state")
     is_operators = by.is_operator or offer.paused_by == "operator"
     return await _move(
         session,
@@ -187,7 +194,7 @@ async def resume(session: AsyncSession, *, offer_id: UUID, by: Actor, now: datet
     if state in ("scheduled", "live"):
         return await get(session, offer_id=offer_id)
     if state != "paused":
-        raise Conflict(f"an offer that is {state} cannot be resumed")
+        raise Conflict(f"an offer that is {state} cannot be resumed", code="offer_state")
     _check_pause(offer, by)
     return await _publish(session, offer, "offer.resume", by, now)
 
@@ -248,7 +255,7 @@ def etag(shown: Shown) -> str:
 
 async def lock(session: AsyncSession, offer_id: UUID) -> Shown:
     if not await queries.lock_counters(session, [offer_id]):
-        raise NotFound("no such offer")
+        raise NotFound("no such offer", code="offer_not_found")
     return await get(session, offer_id=offer_id)
 
 

@@ -7,6 +7,7 @@ from app.deps import NowDep, SessionDep
 from app.kit.pagination import Page, PagingDep, make_page
 from app.partners import service
 from app.partners.auth import OperatorDep, Principal, require
+from app.partners.idempotency import ApiRoute
 from app.partners.schemas import (
     KeyIn,
     KeyOut,
@@ -19,7 +20,7 @@ from app.partners.schemas import (
 )
 from app.partners.tenancy import TenantSession
 
-router = APIRouter(prefix="/v1", tags=["partners"])
+router = APIRouter(prefix="/v1", tags=["partners"], route_class=ApiRoute)
 
 MerchantKeeper = Annotated[Principal, Depends(require("partner", "operator"))]
 

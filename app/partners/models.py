@@ -85,6 +85,21 @@ class ApiKey(Base):
     last_used_at: Mapped[datetime | None]
 
 
+class IdempotencyKey(Base):
+    """A request that was answered, for a day. What is here is derived from the caller's token, or
+    sealed by it, and means nothing without it. No foreign key: to claim one would lock the API key.
+    """
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (Index("ix_idempotency_keys_claimed_at", "claimed_at"),)
+
+    api_key_id: Mapped[UUID] = mapped_column(primary_key=True)
+    name: Mapped[bytes] = mapped_column(primary_key=True)
+    fingerprint: Mapped[bytes]
+    claimed_at: Mapped[datetime]
+    answer: Mapped[bytes | None]  # null only within the transaction that claims it
+
+
 class AuditEntry(Base):
     """Append-only: the engine role may insert and read, nothing else."""
 

@@ -19,6 +19,7 @@ from app.redemptions.transactions import (
     MalformedTransaction,
     Transaction,
     read_transaction,
+    readable_id,
     refusal,
 )
 
@@ -115,7 +116,7 @@ async def _take(
 def _malformed(line: Line, error: MalformedTransaction) -> dict[str, Any]:
     return {
         "line": line.number,
-        "id": None,
+        "id": readable_id(line.raw),
         "status": "rejected",
         "reason": error.code,
         "detail": error.detail,

@@ -72,7 +72,12 @@ class Answer(msgspec.Struct, frozen=True):
     currency: str | None = None
 
 
+class _Named(msgspec.Struct):
+    id: _Text
+
+
 _decoder = msgspec.json.Decoder(Transaction)
+_name_decoder = msgspec.json.Decoder(_Named)
 
 
 def read_transaction(raw: bytes, *, now: datetime) -> Transaction:
@@ -96,6 +101,15 @@ def read_transaction(raw: bytes, *, now: datetime) -> Transaction:
     if not EARLIEST <= found.occurred_at <= now + AHEAD_MAX:
         raise MalformedTransaction("occurred_at: before 2000, or more than a year ahead")
     return found
+
+
+def readable_id(raw: bytes) -> str | None:
+    """Of one that is malformed, to tell it by."""
+    try:
+        found = _name_decoder.decode(raw).id
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return None if _CONTROLS.search(found) or looks_like_card_number(found) else found
 
 
 def _refuse_card_numbers(raw: bytes) -> None:

@@ -6,11 +6,12 @@ from fastapi import APIRouter, Body
 from app.deps import NowDep, SessionDep, SettingsDep
 from app.kit.pagination import Page, PagingDep, make_page
 from app.partners.auth import OperatorDep
+from app.partners.idempotency import ApiRoute
 from app.replies import announcing, service
 from app.replies.domain import State
 from app.replies.schemas import AnnouncementIn, AnnouncementOut, ReplyOut, ScopeIn
 
-router = APIRouter(prefix="/v1", tags=["replies"])
+router = APIRouter(prefix="/v1", tags=["replies"], route_class=ApiRoute)
 
 OptionalScope = Annotated[ScopeIn | None, Body()]
 OptionalWords = Annotated[AnnouncementIn | None, Body()]

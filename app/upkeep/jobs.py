@@ -19,6 +19,7 @@ from app.kit.db import DATABASE_ERRORS, Sessions
 from app.kit.stopping import pause
 from app.linking import service as linking
 from app.offers import service as offers
+from app.partners import idempotency
 from app.posts import removal
 from app.redemptions import service as redemptions
 
@@ -46,6 +47,10 @@ async def _forget(session: AsyncSession, now: datetime) -> int:
     return await linking.forget_old(session, now=now, most=ROWS_MAX)
 
 
+async def _forget_answers(session: AsyncSession, now: datetime) -> int:
+    return await idempotency.forget_old(session, now=now, most=ROWS_MAX)
+
+
 async def _remove(session: AsyncSession, now: datetime) -> int:
     return await removal.forget_removed(session, now=now, most=ROWS_MAX)
 
@@ -56,6 +61,7 @@ JOBS: dict[str, tuple[str, Step]] = {
     "lapse": ("purchases lapsed", _lapse),
     "close": ("coupons closed", _close),
     "forget": ("unfinished sign-ins and used links forgotten", _forget),
+    "answers": ("answers kept for repeated requests forgotten", _forget_answers),
     "remove": ("removed posts forgotten", _remove),
 }
 

@@ -112,7 +112,7 @@ class TestTheCommand:
         assert ran.status == 0, ran.err
         told = [line.split(maxsplit=1) for line in ran.out.splitlines()]
         assert told[0] == ["1", "offers started or ended"]
-        assert [number for number, _ in told[1:]] == ["0"] * 4
+        assert [number for number, _ in told[1:]] == ["0"] * 5
         assert await stored(sessions, offer_id) == "ended"  # its window lies in the past
         again = await tagback("jobs", "run", "schedule")
         assert again.out.split() == ["0", "offers", "started", "or", "ended"]
@@ -120,4 +120,5 @@ class TestTheCommand:
     async def test_lists_the_jobs_to_whoever_asks_for_another(self, tagback: Tagback) -> None:
         ran = await tagback("jobs", "run", "tea")
         assert ran.status == 1
-        assert ran.err == "tagback: no job 'tea', only schedule, lapse, close, forget, remove\n"
+        names = "schedule, lapse, close, forget, answers, remove"
+        assert ran.err == f"tagback: no job 'tea', only {names}\n"
