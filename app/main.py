@@ -20,7 +20,7 @@ from app.claims import endpoints as claims
 from app.config import Settings
 from app.database import current_revision, serves
 from app.deps import NowDep, SessionsDep
-from app.errors import TagbackError, Unavailable
+from app.errors import NotAuthenticated, TagbackError, TooManyRequests, Unavailable
 from app.insight import endpoints as insight
 from app.kit.cards import looks_like_card_number
 from app.kit.db import DATABASE_ERRORS, Sessions, is_connection_lost, sqlstate
@@ -30,6 +30,7 @@ from app.ledger import endpoints as ledger
 from app.members import endpoints as members
 from app.offers import endpoints as offers
 from app.partners import endpoints as partners
+from app.partners.limits import Limits, RateLimitHeaders
 from app.posts import endpoints as posts
 from app.posts import webhook
 from app.redemptions import endpoints as redemptions
@@ -84,6 +85,7 @@ def create_app(
     )
     app.state.settings = settings
     app.state.sessions = sessions
+    app.state.limits = Limits(settings)
     app.state.x_posts = webhook.XPosts(settings, sessions)
     app.exception_handler(TagbackError)(_on_tagback_error)
     app.exception_handler(RequestValidationError)(_on_invalid_request)
@@ -97,7 +99,8 @@ def create_app(
         path=webhook.PATH,
         on_refusal=webhook.count_too_large,
     )
-    app.add_middleware(UnexpectedErrors)  # the one added last is the outermost
+    app.add_middleware(UnexpectedErrors)
+    app.add_middleware(RateLimitHeaders)  # the one added last is the outermost
     for router in ROUTERS:
         app.include_router(router)
     app.mount("/static", static)
@@ -109,7 +112,11 @@ async def _on_tagback_error(request: Request, error: TagbackError) -> Response:
         log.error("refused", route=route_of(request.scope), code=error.code, detail=error.detail)
     if is_page(request):
         return link_pages.tell(request, error)
-    headers = {"WWW-Authenticate": "Bearer"} if error.status == HTTPStatus.UNAUTHORIZED else None
+    headers = {}
+    if isinstance(error, NotAuthenticated):
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, TooManyRequests):
+        headers["Retry-After"] = str(error.retry_seconds)
     return Problem(error.status, code=error.code, detail=error.detail, headers=headers)
 
 
