@@ -149,6 +149,10 @@ class Settings(BaseSettings):
     webhook_wait_seconds: float = Field(default=5.0, gt=0)
     body_bytes_max: int = Field(default=16 * 1024 * 1024, ge=1_024)
     pool_size: int = Field(default=10, ge=2)
+    rate_limit_per_minute: int = Field(default=1_200, ge=0, le=1_000_000)  # of a key; 0: none
+    wrong_keys_per_minute: int = Field(default=60, ge=0, le=1_000_000)  # of an address; 0: any
+    # who may say, by X-Forwarded-For, whom he forwards: addresses and networks, separated by commas
+    trusted_proxies: str = "127.0.0.1,::1"
 
     # for who tries an integration: a route that moves time
     test_clock: bool = False

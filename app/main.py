@@ -25,6 +25,7 @@ from app.ledger import endpoints as ledger
 from app.members import endpoints as members
 from app.offers import endpoints as offers
 from app.partners import endpoints as partners
+from app.partners.limits import Limits, RateLimitHeaders
 from app.posts import endpoints as posts
 from app.posts import webhook
 from app.redemptions import endpoints as redemptions
@@ -79,6 +80,7 @@ def create_app(
     )
     app.state.settings = settings
     app.state.sessions = sessions
+    app.state.limits = Limits(settings)
     app.state.x_posts = webhook.XPosts(settings, sessions)
     # the one added last is the outermost
     app.add_middleware(
@@ -95,6 +97,7 @@ def create_app(
         on_too_large=webhook.count_too_large,
     )
     app.add_middleware(UnexpectedErrors)
+    app.add_middleware(RateLimitHeaders)
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)

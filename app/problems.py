@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from app.errors import TagbackError, Unavailable
+from app.errors import NotAuthenticated, TagbackError, TooManyRequests, Unavailable
 from app.kit.bodies import BadText
 from app.kit.cards import looks_like_card_number
 from app.kit.db import is_connection_lost, sqlstate
@@ -59,7 +59,11 @@ async def _on_tagback_error(request: Request, error: TagbackError) -> Response:
         log.error("refused", route=route_of(request.scope), code=error.code, detail=error.detail)
     if is_page(request):
         return link_pages.tell(request, error)
-    headers = {"WWW-Authenticate": "Bearer"} if error.status == HTTPStatus.UNAUTHORIZED else None
+    headers = {}
+    if isinstance(error, NotAuthenticated):
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, TooManyRequests):
+        headers["Retry-After"] = str(error.retry_seconds)
     return Problem(error.status, code=error.code, detail=error.detail, headers=headers)
 
 

@@ -43,7 +43,13 @@ class ServeError(TagbackError):
 class ApiServer(uvicorn.Server):
     """uvicorn, but stopped by an event that it shares with the other roles."""
 
-    def __init__(self, app: ASGIApp, *, lifespan: Literal["auto", "on", "off"] = "auto") -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        trusted_proxies: str = "",
+        lifespan: Literal["auto", "on", "off"] = "auto",
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -51,6 +57,7 @@ class ApiServer(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                forwarded_allow_ips=trusted_proxies,
                 timeout_graceful_shutdown=_DRAIN_SECONDS_MAX,
             )
         )
@@ -92,7 +99,8 @@ def address(listening: socket.socket) -> str:
 
 async def run_api(sessions: Sessions, settings: Settings, stop: asyncio.Event) -> None:
     with open_socket(settings.host, settings.port) as listening:
-        server = ApiServer(create_app(settings, sessions))
+        app = create_app(settings, sessions)
+        server = ApiServer(app, trusted_proxies=settings.trusted_proxies)
         running = asyncio.create_task(server.run_until(stop, listening))
         ready = asyncio.create_task(server.is_ready.wait())
         await asyncio.wait({running, ready}, return_when=asyncio.FIRST_COMPLETED)

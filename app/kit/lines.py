@@ -40,12 +40,14 @@ class BadLine(NamedTuple):
 
 class LineResult(NamedTuple):
     """What became of a line. `ignored`: well-formed, and nothing to do with us. `outcomes` are
-    counted by name; `reason` belongs to a rejection and repeats no value of the line.
+    counted by name; `reason` belongs to a rejection and repeats no value of the line; `made` names
+    what was made because the line named it, which may have been a slip.
     """
 
     status: Literal["accepted", "ignored", "rejected"]
     outcomes: tuple[str, ...] = ()
     reason: str | None = None
+    made: str | None = None
 
 
 def read_lines(stream: io.BufferedReader, *, name: str) -> Iterator[Line | BadLine]:

@@ -34,11 +34,11 @@ Payer = Annotated[Principal, Depends(require("operator", "partner"))]
     response_model=BatchOut,
     responses={204: {"description": "nothing is owed that was not asked for already"}},
 )
-async def create_batch(session: SessionDep, now: NowDep, _: Issuer) -> BatchOut | Response:
+async def create_batch(session: SessionDep, now: NowDep, who: Issuer) -> BatchOut | Response:
     """All that is owed and no batch has asked for yet. Sent again it makes no second claim for the
     same money.
     """
-    row = await service.create_batch(session, now=now)
+    row = await service.create_batch(session, actor=who.actor, now=now)
     return Response(status_code=204) if row is None else BatchOut.of(row)
 
 
@@ -61,7 +61,7 @@ async def get_batch(
 
 @router.post("/credit-batches/{batch_id}/acknowledge")
 async def acknowledge(
-    batch_id: UUID, session: SessionDep, now: NowDep, _: Issuer, body: OptionalFailures = None
+    batch_id: UUID, session: SessionDep, now: NowDep, who: Issuer, body: OptionalFailures = None
 ) -> BatchOut:
     """The issuer has booked the lines, but for the failures, which the next batch takes up again:
     without a body, all of them. The same acknowledgement again changes nothing.
@@ -70,7 +70,9 @@ async def acknowledge(
     failures = {failure.line_id: failure.reason for failure in named}
     if len(failures) < len(named):
         raise Invalid("a line is named twice", code="credit_line_twice")
-    row = await service.acknowledge(session, batch_id=batch_id, failures=failures, now=now)
+    row = await service.acknowledge(
+        session, batch_id=batch_id, failures=failures, actor=who.actor, now=now
+    )
     return BatchOut.of(row)
 
 

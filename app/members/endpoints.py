@@ -25,10 +25,10 @@ IssuerDep = Annotated[Principal, Depends(require("issuer", "operator"))]
 
 @router.post("/members", status_code=201, responses={200: {"model": MemberOut}})
 async def enrol_member(
-    body: MemberLine, _who: IssuerDep, session: SessionDep, now: NowDep, response: Response
+    body: MemberLine, who: IssuerDep, session: SessionDep, now: NowDep, response: Response
 ) -> MemberOut:
     """A member with account, card and consent. 200 when all of it was so already."""
-    enrolled = await service.enrol_member(session, row=body, now=now)
+    enrolled = await service.enrol_member(session, row=body, actor=who.actor, now=now)
     if enrolled.is_unchanged:
         response.status_code = 200
     return MemberOut.of(enrolled.member)
@@ -54,14 +54,19 @@ async def get_member(member_id: UUID, _who: IssuerDep, session: SessionDep) -> M
 async def add_card(
     member_id: UUID,
     body: NewCardIn,
-    _who: IssuerDep,
+    who: IssuerDep,
     session: SessionDep,
     now: NowDep,
     response: Response,
 ) -> CardOut:
     """A further card, or with `replaces` a reissue. 200 when it was so already."""
     card, is_changed = await cards.add_or_replace_card(
-        session, member_id=member_id, card=body, replaces=body.replaces, now=now
+        session,
+        member_id=member_id,
+        card=body,
+        replaces=body.replaces,
+        actor=who.actor,
+        now=now,
     )
     if not is_changed:
         response.status_code = 200
@@ -77,9 +82,11 @@ async def list_cards(member_id: UUID, _who: IssuerDep, session: SessionDep) -> P
 
 @router.delete("/members/{member_id}/cards/{card_ref}", status_code=204)
 async def remove_card(
-    member_id: UUID, card_ref: ExternalId, _who: IssuerDep, session: SessionDep, now: NowDep
+    member_id: UUID, card_ref: ExternalId, who: IssuerDep, session: SessionDep, now: NowDep
 ) -> None:
-    await cards.remove_card(session, member_id=member_id, card_ref=card_ref, now=now)
+    await cards.remove_card(
+        session, member_id=member_id, card_ref=card_ref, actor=who.actor, now=now
+    )
 
 
 @router.post(
@@ -88,14 +95,14 @@ async def remove_card(
 async def add_account(
     member_id: UUID,
     body: AccountIn,
-    _who: IssuerDep,
+    who: IssuerDep,
     session: SessionDep,
     now: NowDep,
     response: Response,
 ) -> AccountOut:
     """200 when it was so already."""
     account, is_changed = await service.add_account(
-        session, member_id=member_id, account=body, now=now
+        session, member_id=member_id, account=body, actor=who.actor, now=now
     )
     if not is_changed:
         response.status_code = 200
@@ -114,11 +121,16 @@ async def remove_account(
     member_id: UUID,
     network: str,
     account_id: ExternalId,
-    _who: IssuerDep,
+    who: IssuerDep,
     session: SessionDep,
     now: NowDep,
 ) -> None:
     """Unlinks it: what it posts loads nothing any more. Coupons and money stay."""
     await service.remove_account(
-        session, member_id=member_id, network=network, account_id=account_id, now=now
+        session,
+        member_id=member_id,
+        network=network,
+        account_id=account_id,
+        actor=who.actor,
+        now=now,
     )

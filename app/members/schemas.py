@@ -6,7 +6,7 @@ import zoneinfo
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from functools import lru_cache
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from babel import Locale, UnknownLocaleError
@@ -98,7 +98,7 @@ class WithoutCardNumbers(BaseModel):
 
 
 class AccountIn(WithoutCardNumbers):
-    network: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+    network: Literal["x"]  # those that we can hear: who is linked elsewhere waits in vain
     id: ExternalId
     handle: ShortText | None = None
 

@@ -23,6 +23,7 @@ from app.offers.terms import State
 from app.partners import service as partners
 from app.partners.auth import Principal, require
 from app.partners.idempotency import ApiRoute
+from app.partners.schemas import RefusalIn
 from app.partners.tenancy import TenantSession
 
 router = APIRouter(prefix="/v1", tags=["offers"], route_class=ApiRoute)
@@ -136,6 +137,33 @@ async def approve_offer(
     return _answer(shown, response, now)
 
 
+@router.post("/offers/{offer_id}/refuse")
+async def refuse_offer(
+    offer_id: UUID,
+    body: RefusalIn,
+    session: TenantSession,
+    principal: Operator,
+    now: NowDep,
+    response: Response,
+) -> OfferOut:
+    """Makes a submitted offer a draft again; the partner reads the reason as `refusal`, until it
+    publishes again.
+    """
+    shown = await service.refuse(
+        session, offer_id=offer_id, by=_actor(principal), reason=body.reason
+    )
+    return _answer(shown, response, now)
+
+
+@router.post("/offers/{offer_id}/withdraw")
+async def withdraw_offer(
+    offer_id: UUID, session: TenantSession, principal: Partner, now: NowDep, response: Response
+) -> OfferOut:
+    """Makes a submitted offer a draft again, which can be changed."""
+    shown = await service.withdraw(session, offer_id=offer_id, by=_actor(principal))
+    return _answer(shown, response, now)
+
+
 @router.post("/offers/{offer_id}/pause")
 async def pause_offer(
     offer_id: UUID, session: TenantSession, principal: Partner, now: NowDep, response: Response
@@ -201,6 +229,7 @@ def show_offer(shown: service.Shown, now: datetime) -> OfferOut:
             "budget_minor": counter.budget_minor,
             "reserved_minor": counter.reserved_minor,
             "objective": offer.objective,
+            "refusal": offer.refusal,
         }
     )
 

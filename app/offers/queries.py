@@ -237,6 +237,13 @@ async def find_by_ref(session: AsyncSession, *, partner_id: UUID, ref: str) -> O
     ).one()
 
 
+async def ids_by_ref(session: AsyncSession, ref: str) -> Sequence[UUID]:
+    """Of whichever partners."""
+    return (
+        await session.scalars(select(Offer.id).where(Offer.ref == ref).order_by(Offer.id))
+    ).all()
+
+
 async def find_by_tag(session: AsyncSession, *, tag_key: str, now: datetime) -> UUID | None:
     query = (
         select(Offer.id)

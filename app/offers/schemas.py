@@ -233,6 +233,7 @@ class OfferOut(_TermsOut):
     budget_minor: int | None
     reserved_minor: int
     objective: Objective | None
+    refusal: str | None = Field(description="why the operator has not approved it")
 
 
 CouponState = Literal["loaded", "used", "expired", "closed"]

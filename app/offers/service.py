@@ -133,6 +133,19 @@ async def find(session: AsyncSession, *, id_or_hashtag: str, now: datetime) -> U
     return offer_id
 
 
+async def find_named(session: AsyncSession, *, id_or_ref: str) -> UUID:
+    """The id of the offer. Raises NotFound, and Conflict for a ref that several partners use."""
+    with contextlib.suppress(ValueError):
+        return (await get(session, offer_id=UUID(id_or_ref)))[0].id
+    found = await queries.ids_by_ref(session, id_or_ref)
+    if not found:
+        raise NotFound(f"no offer has the id or the ref {id_or_ref!r}")
+    if len(found) > 1:
+        named = ", ".join(map(str, found))
+        raise Conflict(f"several partners' offers have the ref {id_or_ref!r}: {named}")
+    return found[0]
+
+
 async def list_versions(session: AsyncSession, *, offer_id: UUID) -> Sequence[OfferVersion]:
     """The first first. Raises NotFound."""
     await get(session, offer_id=offer_id)
@@ -158,7 +171,7 @@ async def publish(session: AsyncSession, *, offer_id: UUID, by: Actor, now: date
     if offer.ends_at <= now and not by.is_operator:
         raise Conflict("the offer's end has passed", code="offer_state")
     if not by.is_operator and not await is_covered(session, offer, counter.budget_minor):
-        return await _move(session, offer, "offer.publish", by, state="submitted")
+        return await _move(session, offer, "offer.publish", by, state="submitted", refusal=None)
     return await _publish(session, offer, "offer.publish", by, now)
 
 
@@ -169,6 +182,28 @@ async def approve(session: AsyncSession, *, offer_id: UUID, by: Actor, now: date
             f"only a submitted offer is approved; this one is {offer.state}", code="offer_state"
         )
     return await _publish(session, offer, "offer.approve", by, now)
+
+
+async def refuse(session: AsyncSession, *, offer_id: UUID, by: Actor, reason: str) -> Shown:
+    """Gives a submitted offer back, a draft again, with the reason. The same again changes
+    nothing.
+    """
+    offer, _, _ = await lock(session, offer_id)
+    if (offer.state, offer.refusal) == ("draft", reason):
+        return await get(session, offer_id=offer_id)
+    if offer.state != "submitted":
+        raise Conflict(f"only a submitted offer is refused; this one is {offer.state}")
+    return await _move(session, offer, "offer.refuse", by, state="draft", refusal=reason)
+
+
+async def withdraw(session: AsyncSession, *, offer_id: UUID, by: Actor) -> Shown:
+    """Takes a submitted offer back, a draft again. A second time changes nothing."""
+    offer, _, _ = await lock(session, offer_id)
+    if offer.state == "draft":
+        return await get(session, offer_id=offer_id)
+    if offer.state != "submitted":
+        raise Conflict(f"only a submitted offer is withdrawn; this one is {offer.state}")
+    return await _move(session, offer, "offer.withdraw", by, state="draft")
 
 
 async def pause(session: AsyncSession, *, offer_id: UUID, by: Actor, now: datetime) -> Shown:
@@ -269,6 +304,7 @@ async def _publish(
         action,
         by,
         state=state,
+        refusal=None,
         paused_by=None,
         paused_at=None,
         published_at=offer.published_at or now,

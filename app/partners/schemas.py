@@ -1,7 +1,7 @@
 """Partners' JSON, of requests and of files."""
 
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import (
@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from app.kit.fields import Country, Currency, ExternalId, Instant, ShortText, is_no_card_number
-from app.partners.models import Acceptor, ApiKey, Partner
+from app.partners.models import Acceptor, ApiKey, AuditEntry, Partner
 from app.partners.roles import Role
 
 PartnerRef = Annotated[
@@ -42,6 +42,22 @@ class PartnerIn(BaseModel):
         return self
 
 
+class PartnerChange(BaseModel):
+    """What is to change, and nothing else. Null takes the credit limit away, both halves of it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: ShortText | None = None
+    credit_limit_minor: int | None = Field(default=None, ge=0, lt=2**63)
+    credit_currency: Currency | None = None
+
+    @model_validator(mode="after")
+    def _keeps_a_name(self) -> Self:
+        if self.name is None and "name" in self.model_fields_set:
+            raise ValueError("a partner has a name")
+        return self
+
+
 class PartnerOut(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
@@ -57,6 +73,9 @@ class PartnerOut(BaseModel):
         return cls.model_validate(partner)
 
 
+RateLimit = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
 class KeyIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -65,9 +84,38 @@ class KeyIn(BaseModel):
         default=None, description="ref or id: a partner's key has one, an analyst's may"
     )
     expires_at: Instant | None = None
+    rate_limit_per_minute: RateLimit | None = Field(
+        default=None, description="requests; the role's own limit if unset"
+    )
+
+
+class RotationIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    overlap_hours: int = Field(
+        default=24, ge=0, le=168, description="how long the old key still works"
+    )
+    expires_at: Instant | None = Field(
+        default=None,
+        description="of the new key; if unset, it lives as long as the old one was made for",
+    )
+
+
+class KeyChange(BaseModel):
+    """Null brings the role's own limit back. It holds for all keys that were made from this one by
+    rotation, and for those it was made from.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    rate_limit_per_minute: RateLimit | None
 
 
 class KeyOut(BaseModel):
+    """Keys of one `family_id` were made from each other by rotation and share one limit, which is
+    null where it is the role's own.
+    """
+
     id: UUID
     hint: str
     role: Role
@@ -76,10 +124,26 @@ class KeyOut(BaseModel):
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
+    family_id: UUID
+    rotated_from: UUID | None
+    rate_limit_per_minute: int | None
 
     @classmethod
     def of(cls, key: ApiKey, partner_ref: str | None) -> Self:
-        return cls.model_validate({**_columns(key), "partner": partner_ref})
+        return cls.model_validate(_shown(key, partner_ref))
+
+
+class CurrentKeyOut(KeyOut):
+    requests_per_minute: int | None = Field(
+        description="what this key may make, with the others of its family; null: any number"
+    )
+
+    @classmethod
+    def with_limit(
+        cls, key: ApiKey, partner_ref: str | None, *, requests_per_minute: int | None
+    ) -> Self:
+        shown = _shown(key, partner_ref)
+        return cls.model_validate({**shown, "requests_per_minute": requests_per_minute})
 
 
 class NewKeyOut(KeyOut):
@@ -87,7 +151,17 @@ class NewKeyOut(KeyOut):
 
     @classmethod
     def with_key(cls, record: ApiKey, partner_ref: str | None, *, key: str) -> Self:
-        return cls.model_validate({**_columns(record), "partner": partner_ref, "key": key})
+        return cls.model_validate({**_shown(record, partner_ref), "key": key})
+
+
+def _shown(key: ApiKey, partner_ref: str | None) -> dict[str, object]:
+    own = KeyOut.model_fields.keys() - {"partner"}
+    return {**{name: getattr(key, name) for name in own}, "partner": partner_ref}
+
+
+Channel = Literal["in_store", "online"]
+CategoryCode = Annotated[str, StringConstraints(pattern=r"^\d{4}$")]  # ISO 18245
+MerchantState = Literal["proposed", "confirmed", "refused"]
 
 
 class AcceptorDetails(BaseModel):
@@ -96,8 +170,8 @@ class AcceptorDetails(BaseModel):
     acquirer_id: ExternalId
     acceptor_id: ExternalId
     name: ShortText
-    channel: Literal["in_store", "online"]
-    mcc: Annotated[str, StringConstraints(pattern=r"^\d{4}$")]  # ISO 18245
+    channel: Channel
+    mcc: CategoryCode
     country: Country
 
 
@@ -116,17 +190,59 @@ class MerchantIn(AcceptorDetails):
     state: Literal["proposed", "confirmed"] = "proposed"
 
 
+class MerchantChange(BaseModel):
+    """What is to change, and nothing else."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    acquirer_id: ExternalId | None = None
+    acceptor_id: ExternalId | None = None
+    name: ShortText | None = None
+    channel: Channel | None = None
+    mcc: CategoryCode | None = None
+    country: Country | None = None
+
+
+class RefusalIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    reason: ShortText = Field(description="which the partner reads")
+
+
 class MerchantOut(AcceptorDetails):
+    """`refusal` is the operator's reason."""
+
     id: UUID
     partner: str
-    state: Literal["proposed", "confirmed"]
+    state: MerchantState
     confirmed_at: datetime | None
+    refusal: str | None
     created_at: datetime
 
     @classmethod
     def of(cls, acceptor: Acceptor, partner_ref: str) -> Self:
-        return cls.model_validate({**_columns(acceptor), "partner": partner_ref})
+        own = cls.model_fields.keys() - {"partner"}
+        return cls.model_validate(
+            {**{name: getattr(acceptor, name) for name in own}, "partner": partner_ref}
+        )
 
 
-def _columns(row: ApiKey | Acceptor) -> dict[str, object]:
-    return {column.key: getattr(row, column.key) for column in row.__table__.columns}
+class AuditEntryOut(BaseModel):
+    """`actor` is `key:` and the key's id, or what did it without one. `before` and `after` are what
+    changed of the subject.
+    """
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    at: datetime
+    actor: str
+    action: str
+    subject_kind: str
+    subject_id: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, entry: AuditEntry) -> Self:
+        return cls.model_validate(entry)

@@ -89,8 +89,8 @@ class Service:
 
     async def make_batch(self) -> None:
         async with self.sessions.begin() as session:
-            await ledger.create_batch(session, now=NOW)
+            await ledger.create_batch(session, actor="test", now=NOW)
 
     async def acknowledge(self, batch_id: UUID) -> None:
         async with self.sessions.begin() as session:
-            await ledger.acknowledge(session, batch_id=batch_id, failures={}, now=NOW)
+            await ledger.acknowledge(session, batch_id=batch_id, failures={}, actor="test", now=NOW)

@@ -317,7 +317,7 @@ class TestTheIssuersLink:
         ((member_id,),) = await rows(sessions, "SELECT id FROM members")
         async with sessions.begin() as session:
             await cards.remove_card(
-                session, member_id=member_id, card_ref="c-ann", now=datetime.now(UTC)
+                session, member_id=member_id, card_ref="c-ann", actor="test", now=datetime.now(UTC)
             )
         await browser.open(f"/link?handoff={older}")
         page = await browser.agree()
