@@ -28,6 +28,7 @@ from app.kit.http import PROBLEM, PROBLEM_SCHEMA, BodyLimit, Problem, Unexpected
 from app.kit.logs import configure_logs
 from app.ledger import endpoints as ledger
 from app.members import endpoints as members
+from app.notifications import endpoints as notifications
 from app.offers import endpoints as offers
 from app.partners import endpoints as partners
 from app.posts import endpoints as posts
@@ -60,6 +61,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     redemptions.router,
     ledger.router,
     claims.router,
+    notifications.router,
     link_pages.router,
 )
 

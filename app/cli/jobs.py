@@ -1,5 +1,5 @@
-"""What time does to offers, purchases, coupons, sign-ins and removed posts: the worker's round, and
-`tagback jobs`.
+"""What time does to offers, purchases, coupons, sign-ins, removed posts and webhooks: the worker's
+round, and `tagback jobs`.
 
 A job may run twice, late, and in any number of processes at once: each step locks what it changes
 and looks again whether it is still due.
@@ -22,6 +22,7 @@ from app.kit import clock
 from app.kit.db import DATABASE_ERRORS, Sessions
 from app.kit.stopping import pause
 from app.linking import service as linking
+from app.notifications import service as notifications
 from app.offers import service as offers
 from app.posts import removal
 from app.redemptions import service as redemptions
@@ -54,6 +55,11 @@ async def _remove(session: AsyncSession, now: datetime) -> int:
     return await removal.forget_removed(session, now=now, most=ROWS_MAX)
 
 
+async def _tidy(session: AsyncSession, now: datetime) -> int:
+    days_kept = get_settings().webhooks_days_kept
+    return await notifications.forget_old(session, now=now, days_kept=days_kept, most=ROWS_MAX)
+
+
 # In the order of a round: what lapses may let a coupon close.
 JOBS: dict[str, tuple[str, Step]] = {
     "schedule": ("offers started or ended", _schedule),
@@ -61,6 +67,7 @@ JOBS: dict[str, tuple[str, Step]] = {
     "close": ("coupons closed", _close),
     "forget": ("unfinished sign-ins and used links forgotten", _forget),
     "remove": ("removed posts forgotten", _remove),
+    "tidy": ("old webhook deliveries forgotten", _tidy),
 }
 
 

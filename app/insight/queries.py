@@ -12,11 +12,12 @@ from app.kit import locks
 from app.offers.models import Offer
 from app.partners.models import Partner
 from app.posts.models import PostDay
+from app.redemptions.queries import BUYER
 
 # One statement and so one snapshot: `before` reads the rows as they were, the rollup is moved by
 # the difference, and the feed's rows are gone with it or not at all.
 _FOLLOW = text(
-    """
+    f"""
     WITH taken AS (
         DELETE FROM redemption_changes WHERE seq IN (
             SELECT seq FROM redemption_changes ORDER BY seq LIMIT :most
@@ -27,8 +28,7 @@ _FOLLOW = text(
         SELECT sales.* FROM sales JOIN touched USING (redemption_id)
     ), after AS (
         SELECT redemption_id, c.offer_id, o.partner_id,
-               left(encode(sha256(convert_to(o.partner_id::text || c.member_id::text, 'UTF8')),
-                           'hex'), 20) AS buyer,
+               {BUYER} AS buyer,
                c.network, o.hashtag, posts.reach, c.posted_at, p.occurred_at AS purchased_at,
                p.channel, p.customer_kind, a.country, r.state, p.currency,
                p.net_minor AS spend_minor, r.owed_minor AS reward_minor,
@@ -80,7 +80,7 @@ _FOLLOW = text(
             refunded_minor = sales_days.refunded_minor + EXCLUDED.refunded_minor
     )
     SELECT count(*) FROM taken
-    """
+    """  # noqa: S608 - the pseudonym
 )
 
 DIMENSIONS = (
