@@ -4,13 +4,14 @@ import os
 from datetime import timedelta
 from decimal import Decimal
 from functools import lru_cache
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
     AnyHttpUrl,
+    BeforeValidator,
     Field,
     PostgresDsn,
     SecretStr,
@@ -19,7 +20,7 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.errors import TagbackError
 
@@ -50,6 +51,17 @@ PublicUrl = Annotated[AnyHttpUrl, AfterValidator(_not_in_the_clear)]
 
 def _is_x(host: str) -> bool:
     return f".{host.rstrip('.')}".endswith((".x.com", ".twitter.com"))
+
+
+def _read_networks(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(ip_network(one.strip()) for one in value.split(",") if one.strip())
+
+
+Networks = Annotated[
+    tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_read_networks)
+]
 
 
 class SettingsError(TagbackError):
@@ -143,6 +155,14 @@ class Settings(BaseSettings):
     invitation_days: int = Field(default=30, ge=1)
     reply_lease_seconds: int = Field(default=60, ge=5)
     replies_in_flight_max: int = Field(default=16, ge=1)
+
+    # webhooks to partners
+    webhooks_allow: Networks = ()  # that may be called although they are not public, and by http
+    webhooks_in_flight_max: int = Field(default=64, ge=1, le=1_000)
+    webhooks_in_flight_per_endpoint_max: int = Field(default=4, ge=1)
+    webhooks_seconds_max: float = Field(default=15.0, gt=0, le=60)
+    webhooks_days_kept: int = Field(default=30, ge=2)
+    budget_low_percent: int = Field(default=80, ge=1, le=100)
 
     # bounds
     batch_posts_max: int = Field(default=1_000, ge=1, le=10_000)

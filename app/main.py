@@ -23,6 +23,7 @@ from app.kit.http import PROBLEM, PROBLEM_SCHEMA, UnexpectedErrors
 from app.kit.logs import configure_logs
 from app.ledger import endpoints as ledger
 from app.members import endpoints as members
+from app.notifications import endpoints as notifications
 from app.offers import endpoints as offers
 from app.partners import endpoints as partners
 from app.partners.limits import Limits, RateLimitHeaders
@@ -56,6 +57,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     redemptions.router,
     ledger.router,
     claims.router,
+    notifications.router,
     link_pages.router,
 )
 

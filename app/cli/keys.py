@@ -9,6 +9,7 @@ import typer
 from app.cli.running import run
 from app.config import get_settings
 from app.database import open_sessions
+from app.kit import sealing
 from app.kit.clock import now
 from app.kit.pagination import Paging
 from app.partners import keys
@@ -154,3 +155,15 @@ def revoke(key_id: KeyId) -> None:
 async def _revoke(key_id: UUID) -> None:
     async with open_sessions(get_settings()) as sessions, sessions.begin() as session:
         await keys.revoke_key(session, actor=ACTOR, key_id=key_id, now=now(), may_be_last=True)
+
+
+@app.command("new-secret")
+def new_secret() -> None:
+    """Print a new key for TAGBACK_SECRET_KEYS, which seals secrets at rest.
+
+    To replace one, put the new key in front of it, with a comma between: the first seals, any
+    opens. What was sealed with a key opens with nothing else.
+
+    Example: export TAGBACK_SECRET_KEYS=$(tagback keys new-secret)
+    """
+    print(sealing.new_key())

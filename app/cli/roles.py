@@ -22,6 +22,7 @@ from app.kit.db import Sessions
 from app.main import create_app
 from app.networks import accounts
 from app.networks.x.client import open_sender
+from app.notifications import worker as webhooks
 from app.posts import listening, lookback
 from app.replies import worker
 from app.testclock import service as testclock
@@ -111,10 +112,10 @@ async def run_api(sessions: Sessions, settings: Settings, stop: asyncio.Event) -
 
 
 async def run_worker(sessions: Sessions, settings: Settings, stop: asyncio.Event) -> None:
-    """Sends replies, looks back when an author links, follows redemptions into attribution, and
-    does what time has made due.
+    """Sends replies, tells partners, looks back when an author links, follows redemptions into
+    attribution, and does what time has made due.
     """
-    work: list[Run] = [run_sender, lookback.run, attribution.run, jobs.run]
+    work: list[Run] = [run_sender, webhooks.run, lookback.run, attribution.run, jobs.run]
     await run_together(work, sessions, settings, stop)
 
 

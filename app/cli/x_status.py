@@ -24,6 +24,7 @@ from app.networks.x.oauth import (
 from app.networks.x.stream_rules import StreamRules
 from app.posts.listening import LEASE, way_of_events, webhook_url
 from app.replies import sending, service
+from app.secret_keys import can_seal
 
 State = Literal["ok", "not ok", "not set up"]
 
@@ -61,7 +62,7 @@ async def _account_lines(sessions: Sessions, settings: Settings) -> list[Line]:
     if accounts.given_account(settings) is not None:
         told = "by TAGBACK_X_USER_TOKEN and TAGBACK_X_ACCOUNT_ID, which somebody else renews"
         return [Line("account", "ok", told)]
-    if settings.secret_keys is None or settings.x_client_id is None:
+    if not can_seal(settings) or settings.x_client_id is None:
         todo = "set TAGBACK_X_CLIENT_ID and TAGBACK_SECRET_KEYS, then tagback x connect"
         return [Line("account", "not set up", "no app to sign in with", todo)]
     if connected is None:

@@ -142,6 +142,7 @@ class OfferCounter(Base):
     coupons_loaded: Mapped[int] = mapped_column(server_default="0")
     budget_minor: Mapped[int | None]
     reserved_minor: Mapped[int] = mapped_column(server_default="0")
+    told_low_at_minor: Mapped[int | None]  # the budget that was last said to be nearly reserved
 
 
 class Coupon(Base):

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.errors import Conflict, Forbidden, Invalid, NotFound
 from app.kit.constraints import violated_constraint
 from app.kit.hashtags import tag_key
-from app.offers import queries
+from app.offers import announcing, queries
 from app.offers.models import Coupon, Offer, OfferCounter, OfferVersion
 from app.offers.rows import counter_columns, differences, offer_columns, version_columns
 from app.offers.schemas import OfferIn
@@ -250,8 +250,9 @@ async def end(session: AsyncSession, *, offer_id: UUID, by: Actor, now: datetime
         return await get(session, offer_id=offer_id)
     _check_pause(offer, by)
     since = offer.paused_at or now
-    has_run = offer.published_at is not None and offer.starts_at < since
-    return await _move(
+    was_published = offer.published_at is not None
+    has_run = was_published and offer.starts_at < since
+    ended = await _move(
         session,
         offer,
         "offer.end",
@@ -262,6 +263,9 @@ async def end(session: AsyncSession, *, offer_id: UUID, by: Actor, now: datetime
         published_at=offer.published_at if has_run else None,
         ends_at=max(min(since, offer.ends_at), offer.starts_at + timedelta(microseconds=1)),
     )
+    if was_published:
+        await announcing.announce_ended(session, [offer_id], now=now)
+    return ended
 
 
 async def is_covered(session: AsyncSession, offer: Offer, budget_minor: int | None) -> bool:
@@ -384,6 +388,8 @@ async def follow_clock(session: AsyncSession, *, now: datetime, most: int) -> in
             for offer_id, before, after in moved
         ],
     )
+    ended = [offer_id for offer_id, _, after in moved if after == "ended"]
+    await announcing.announce_ended(session, ended, now=now)
     return len(moved)
 
 

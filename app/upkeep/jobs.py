@@ -12,12 +12,13 @@ from datetime import datetime
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.config import Settings
+from app.config import Settings, get_settings
 from app.errors import Unavailable
 from app.kit import clock
 from app.kit.db import DATABASE_ERRORS, Sessions
 from app.kit.stopping import pause
 from app.linking import service as linking
+from app.notifications import service as notifications
 from app.offers import service as offers
 from app.partners import idempotency
 from app.posts import removal
@@ -55,6 +56,11 @@ async def _remove(session: AsyncSession, now: datetime) -> int:
     return await removal.forget_removed(session, now=now, most=ROWS_MAX)
 
 
+async def _tidy(session: AsyncSession, now: datetime) -> int:
+    days_kept = get_settings().webhooks_days_kept
+    return await notifications.forget_old(session, now=now, days_kept=days_kept, most=ROWS_MAX)
+
+
 # In the order of a round: what lapses may let a coupon close.
 JOBS: dict[str, tuple[str, Step]] = {
     "schedule": ("offers started or ended", _schedule),
@@ -63,6 +69,7 @@ JOBS: dict[str, tuple[str, Step]] = {
     "forget": ("unfinished sign-ins and used links forgotten", _forget),
     "answers": ("answers kept for repeated requests forgotten", _forget_answers),
     "remove": ("removed posts forgotten", _remove),
+    "tidy": ("old webhook deliveries forgotten", _tidy),
 }
 
 

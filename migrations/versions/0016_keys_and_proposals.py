@@ -1,7 +1,7 @@
 """keys that are rotated and have a limit; places and offers that the operator refuses, and what a
 partner may do about it; nobody reads a key's hash as a partner
 
-Revision: 0016, after 0014
+Revision: 0016, after 0015
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """attribution: pseudonyms that only this deployment can make, and sales that are found by whatever
 they are filtered by
 
-Revision: 0019, after 0014
+Revision: 0019, after 0018
 """
 
 from collections.abc import Sequence
