@@ -4,14 +4,16 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from functools import cache, partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 
 import asyncpg
 import structlog
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 
@@ -24,11 +26,12 @@ from app.errors import TagbackError, Unavailable
 from app.insight import endpoints as insight
 from app.kit.cards import looks_like_card_number
 from app.kit.db import DATABASE_ERRORS, Sessions, is_connection_lost, sqlstate
-from app.kit.http import PROBLEM, PROBLEM_SCHEMA, BodyLimit, Problem, UnexpectedErrors, route_of
+from app.kit.http import BodyLimit, Problem, UnexpectedErrors, route_of
 from app.kit.logs import configure_logs
 from app.ledger import endpoints as ledger
 from app.members import endpoints as members
 from app.offers import endpoints as offers
+from app.openapi import document
 from app.partners import endpoints as partners
 from app.posts import endpoints as posts
 from app.posts import webhook
@@ -73,15 +76,12 @@ def create_app(
         title=settings.programme_name,
         version=__version__,
         openapi_url="/openapi.json",
+        docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
-        responses={
-            "default": {
-                "description": "a problem (RFC 9457)",
-                "content": {PROBLEM: {"schema": PROBLEM_SCHEMA}},
-            }
-        },
     )
+    told = partial(document, ROUTERS, title=settings.programme_name, version=__version__)
+    app.openapi = cache(told)  # type: ignore[method-assign]
     app.state.settings = settings
     app.state.sessions = sessions
     app.state.x_posts = webhook.XPosts(settings, sessions)
@@ -167,14 +167,29 @@ def _pointer_part(part: str | int) -> str:
     return name.replace("~", "~0").replace("/", "~1")
 
 
+class Alive(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "alive"}]})
+
+    status: Literal["alive"] = "alive"
+
+
+class Ready(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"status": "ready", "revision": "0014"}]}
+    )
+
+    status: Literal["ready"] = "ready"
+    revision: str = Field(description="of the database's schema")
+
+
 @operation.get("/healthz")
-async def healthz() -> dict[str, str]:
+async def healthz() -> Alive:
     """The process is alive; nothing else is asked."""
-    return {"status": "alive"}
+    return Alive()
 
 
 @operation.get("/readyz")
-async def readyz(sessions: SessionsDep) -> dict[str, str]:
+async def readyz(sessions: SessionsDep) -> Ready:
     """The database answers, and its schema is the one this release needs; else 503."""
     try:
         async with asyncio.timeout(READY_SECONDS_MAX), sessions() as session:
@@ -183,10 +198,14 @@ async def readyz(sessions: SessionsDep) -> dict[str, str]:
         raise Unavailable("the database does not answer", code="database") from error
     if not serves(current):
         raise Unavailable("the schema is not this release's: run `tagback db upgrade`")
-    return {"status": "ready", "revision": str(current)}
+    return Ready(revision=str(current))
 
 
-@operation.get("/metrics")
+@operation.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {CONTENT_TYPE_LATEST: {"schema": {"type": "string"}}}}},
+)
 async def metrics(sessions: SessionsDep, now: NowDep) -> Response:
     """Prometheus text. What is read from the database stays as it was while that is away."""
     with contextlib.suppress(*DATABASE_ERRORS):
