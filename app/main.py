@@ -4,10 +4,13 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from functools import cache, partial
+from typing import Literal
 
 import structlog
 from fastapi import APIRouter, FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 
 from app import __version__, problems
@@ -19,12 +22,13 @@ from app.errors import Unavailable
 from app.insight import endpoints as insight
 from app.kit.bodies import Bodies
 from app.kit.db import DATABASE_ERRORS, Sessions
-from app.kit.http import PROBLEM, PROBLEM_SCHEMA, UnexpectedErrors
+from app.kit.http import UnexpectedErrors
 from app.kit.logs import configure_logs
 from app.ledger import endpoints as ledger
 from app.members import endpoints as members
 from app.notifications import endpoints as notifications
 from app.offers import endpoints as offers
+from app.openapi import document
 from app.partners import endpoints as partners
 from app.partners.limits import Limits, RateLimitHeaders
 from app.posts import endpoints as posts
@@ -71,15 +75,12 @@ def create_app(
         title=settings.programme_name,
         version=__version__,
         openapi_url="/openapi.json",
+        docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
-        responses={
-            "default": {
-                "description": "a problem (RFC 9457)",
-                "content": {PROBLEM: {"schema": PROBLEM_SCHEMA}},
-            }
-        },
     )
+    told = partial(document, ROUTERS, title=settings.programme_name, version=__version__)
+    app.openapi = cache(told)  # type: ignore[method-assign]
     app.state.settings = settings
     app.state.sessions = sessions
     app.state.limits = Limits(settings)
@@ -109,14 +110,29 @@ def create_app(
     return app
 
 
+class Alive(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "alive"}]})
+
+    status: Literal["alive"] = "alive"
+
+
+class Ready(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"status": "ready", "revision": "0019"}]}
+    )
+
+    status: Literal["ready"] = "ready"
+    revision: str = Field(description="of the database's schema")
+
+
 @operation.get("/healthz")
-async def healthz() -> dict[str, str]:
+async def healthz() -> Alive:
     """The process is alive; nothing else is asked."""
-    return {"status": "alive"}
+    return Alive()
 
 
 @operation.get("/readyz")
-async def readyz(sessions: SessionsDep) -> dict[str, str]:
+async def readyz(sessions: SessionsDep) -> Ready:
     """The database answers, and its schema is the one this release needs; else 503."""
     try:
         async with asyncio.timeout(READY_SECONDS_MAX), sessions() as session:
@@ -125,10 +141,14 @@ async def readyz(sessions: SessionsDep) -> dict[str, str]:
         raise Unavailable("the database does not answer", code="database") from error
     if not serves(current):
         raise Unavailable("the schema is not this release's: run `tagback db upgrade`")
-    return {"status": "ready", "revision": str(current)}
+    return Ready(revision=str(current))
 
 
-@operation.get("/metrics")
+@operation.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {CONTENT_TYPE_LATEST: {"schema": {"type": "string"}}}}},
+)
 async def metrics(sessions: SessionsDep, now: NowDep) -> Response:
     """Prometheus text. What is read from the database stays as it was while that is away."""
     with contextlib.suppress(*DATABASE_ERRORS):

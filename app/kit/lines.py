@@ -14,6 +14,8 @@ DOCUMENT_BYTES_MAX = 64 * 1024 * 1024
 _BUFFER_BYTES = 256 * 1024
 _KEPT_BYTES = 4_096  # of a line that is too long: what a report of it may want to show
 
+LineStatus = Literal["accepted", "ignored", "rejected"]
+
 _BOM = b"\xef\xbb\xbf"
 _GZIP_MAGIC = b"\x1f\x8b"
 _CSV_HEADER = re.compile(rb'\s*"?[A-Za-z_][\w.]*"?\s*(?:,\s*"?[A-Za-z_][\w.]*"?\s*)+')
@@ -44,7 +46,7 @@ class LineResult(NamedTuple):
     what was made because the line named it, which may have been a slip.
     """
 
-    status: Literal["accepted", "ignored", "rejected"]
+    status: LineStatus
     outcomes: tuple[str, ...] = ()
     reason: str | None = None
     made: str | None = None

@@ -5,7 +5,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Header, Response
 
 from app.deps import NowDep
-from app.errors import Invalid
+from app.errors import Conflict, Invalid, NotFound, PreconditionFailed
 from app.kit.http import is_current
 from app.kit.pagination import Page, PagingDep, make_page
 from app.offers import changing, service
@@ -20,6 +20,7 @@ from app.offers.schemas import (
     VersionOut,
 )
 from app.offers.terms import State
+from app.openapi import ETAG, problems
 from app.partners import service as partners
 from app.partners.auth import Principal, require
 from app.partners.idempotency import ApiRoute
@@ -34,7 +35,11 @@ Reader = Annotated[Principal, Depends(require("partner", "operator", "analyst"))
 Issuer = Annotated[Principal, Depends(require("issuer", "operator"))]
 
 
-@router.post("/offers", status_code=201, responses={200: {"model": OfferOut}})
+@router.post(
+    "/offers",
+    status_code=201,
+    responses={200: {"model": OfferOut, **ETAG}, 201: ETAG, **problems(Conflict, NotFound)},
+)
 async def create_offer(
     offer: OfferIn, session: TenantSession, principal: Partner, now: NowDep, response: Response
 ) -> OfferOut:
@@ -56,6 +61,7 @@ async def create_offer(
 async def list_offers(
     session: TenantSession, _: Reader, paging: PagingDep, now: NowDep, state: State | None = None
 ) -> Page[OfferOut]:
+    """The oldest first; a partner is shown its own."""
     rows = await service.page(
         session, after=paging.after, limit=paging.limit + 1, state=state, now=now
     )
@@ -67,7 +73,11 @@ async def list_offers(
 @router.get(
     "/offers/{offer_id}",
     response_model=OfferOut,
-    responses={304: {"description": "as `If-None-Match` has it"}},
+    responses={
+        200: ETAG,
+        304: {"description": "as `If-None-Match` has it"},
+        **problems(NotFound),
+    },
 )
 async def get_offer(
     offer_id: UUID,
@@ -77,7 +87,7 @@ async def get_offer(
     response: Response,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> OfferOut | Response:
-    """304 where `If-None-Match` names its `ETag`."""
+    """As it stands, with what is taken of its caps; 304 where `If-None-Match` names its `ETag`."""
     shown = await service.get(session, offer_id=offer_id)
     etag = service.etag(shown)
     if is_current(etag, if_none_match):
@@ -85,7 +95,9 @@ async def get_offer(
     return _answer(shown, response, now)
 
 
-@router.patch("/offers/{offer_id}")
+@router.patch(
+    "/offers/{offer_id}", responses={200: ETAG, **problems(Conflict, NotFound, PreconditionFailed)}
+)
 async def change_offer(
     offer_id: UUID,
     changes: OfferChange,
@@ -111,14 +123,14 @@ async def change_offer(
     return _answer(shown, response, now)
 
 
-@router.get("/offers/{offer_id}/versions")
+@router.get("/offers/{offer_id}/versions", responses=problems(NotFound))
 async def list_versions(offer_id: UUID, session: TenantSession, _: Reader) -> Page[VersionOut]:
     """The terms that the offer has had, the first first; they are so few that it is one page."""
     versions = await service.list_versions(session, offer_id=offer_id)
     return Page(items=[show_version(version) for version in versions], next_cursor=None)
 
 
-@router.post("/offers/{offer_id}/publish")
+@router.post("/offers/{offer_id}/publish", responses={200: ETAG, **problems(Conflict, NotFound)})
 async def publish_offer(
     offer_id: UUID, session: TenantSession, principal: Partner, now: NowDep, response: Response
 ) -> OfferOut:
@@ -129,15 +141,16 @@ async def publish_offer(
     return _answer(shown, response, now)
 
 
-@router.post("/offers/{offer_id}/approve")
+@router.post("/offers/{offer_id}/approve", responses={200: ETAG, **problems(Conflict, NotFound)})
 async def approve_offer(
     offer_id: UUID, session: TenantSession, principal: Operator, now: NowDep, response: Response
 ) -> OfferOut:
+    """A submitted offer becomes live, or scheduled. The terms' caps are what it can cost."""
     shown = await service.approve(session, offer_id=offer_id, by=_actor(principal), now=now)
     return _answer(shown, response, now)
 
 
-@router.post("/offers/{offer_id}/refuse")
+@router.post("/offers/{offer_id}/refuse", responses={200: ETAG, **problems(Conflict, NotFound)})
 async def refuse_offer(
     offer_id: UUID,
     body: RefusalIn,
@@ -155,7 +168,7 @@ async def refuse_offer(
     return _answer(shown, response, now)
 
 
-@router.post("/offers/{offer_id}/withdraw")
+@router.post("/offers/{offer_id}/withdraw", responses={200: ETAG, **problems(Conflict, NotFound)})
 async def withdraw_offer(
     offer_id: UUID, session: TenantSession, principal: Partner, now: NowDep, response: Response
 ) -> OfferOut:
@@ -164,7 +177,7 @@ async def withdraw_offer(
     return _answer(shown, response, now)
 
 
-@router.post("/offers/{offer_id}/pause")
+@router.post("/offers/{offer_id}/pause", responses={200: ETAG, **problems(Conflict, NotFound)})
 async def pause_offer(
     offer_id: UUID, session: TenantSession, principal: Partner, now: NowDep, response: Response
 ) -> OfferOut:
@@ -173,15 +186,16 @@ async def pause_offer(
     return _answer(shown, response, now)
 
 
-@router.post("/offers/{offer_id}/resume")
+@router.post("/offers/{offer_id}/resume", responses={200: ETAG, **problems(Conflict, NotFound)})
 async def resume_offer(
     offer_id: UUID, session: TenantSession, principal: Partner, now: NowDep, response: Response
 ) -> OfferOut:
+    """What the operator has paused, the operator resumes."""
     shown = await service.resume(session, offer_id=offer_id, by=_actor(principal), now=now)
     return _answer(shown, response, now)
 
 
-@router.post("/offers/{offer_id}/end")
+@router.post("/offers/{offer_id}/end", responses={200: ETAG, **problems(Conflict, NotFound)})
 async def end_offer(
     offer_id: UUID, session: TenantSession, principal: Partner, now: NowDep, response: Response
 ) -> OfferOut:
@@ -190,7 +204,7 @@ async def end_offer(
     return _answer(shown, response, now)
 
 
-@router.get("/members/{member_id}/coupons")
+@router.get("/members/{member_id}/coupons", responses=problems(NotFound))
 async def list_coupons(
     member_id: UUID, session: TenantSession, _: Issuer, now: NowDep
 ) -> Page[CouponOut]:

@@ -19,7 +19,12 @@ from app.partners.roles import Role
 
 _KEY = re.compile(rf"{KEY_PREFIX}[A-Za-z0-9]{{{KEY_CHARACTERS}}}")
 _TOUCH_EVERY = timedelta(minutes=1)
-_bearer = HTTPBearer(auto_error=False, bearerFormat="tb_ and 40 characters")
+_bearer = HTTPBearer(
+    auto_error=False,
+    scheme_name="key",
+    bearerFormat="tb_ and 40 characters",
+    description="An API key of a role. The operator makes them; each is shown once.",
+)
 
 
 class Principal(NamedTuple):
@@ -113,6 +118,7 @@ def require(*roles: Role) -> Callable[[Principal], Awaitable[Principal]]:
             raise Forbidden(f"for {' and '.join(roles)}: this key's role is {principal.role}")
         return principal
 
+    allowed.roles = roles  # type: ignore[attr-defined] # the OpenAPI document says who may call
     return allowed
 
 

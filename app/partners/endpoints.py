@@ -5,8 +5,10 @@ from uuid import UUID
 from fastapi import APIRouter, Body, Depends, Header, Query, Response
 
 from app.deps import NowDep, SessionDep
+from app.errors import Conflict, NotFound, PreconditionFailed
 from app.kit.fields import Instant
 from app.kit.pagination import Page, PagingDep, make_page
+from app.openapi import ETAG, problems
 from app.partners import audit_log, keys, proposals, service
 from app.partners.auth import LimitsDep, OperatorDep, Principal, PrincipalDep, require
 from app.partners.idempotency import ApiRoute
@@ -37,10 +39,11 @@ router = APIRouter(prefix="/v1", tags=["partners"], route_class=ApiRoute)
 PartnerOrOperator = Annotated[Principal, Depends(require("partner", "operator"))]
 
 
-@router.post("/partners", status_code=201)
+@router.post("/partners", status_code=201, responses={201: ETAG, **problems(Conflict)})
 async def create_partner(
     body: PartnerIn, who: OperatorDep, session: SessionDep, response: Response
 ) -> PartnerOut:
+    """Without a credit limit, each of its offers waits for the operator's approval."""
     partner = await service.create_partner(session, actor=who.actor, **body.model_dump())
     return _answer(partner, response)
 
@@ -49,11 +52,12 @@ async def create_partner(
 async def list_partners(
     _who: OperatorDep, session: SessionDep, paging: PagingDep
 ) -> Page[PartnerOut]:
+    """The oldest first."""
     rows = await service.list_partners(session, paging=paging)
     return make_page(rows, paging, show=PartnerOut.of, row_id=lambda row: row.id)
 
 
-@router.get("/partners/{partner}")
+@router.get("/partners/{partner}", responses={200: ETAG, **problems(NotFound)})
 async def get_partner(
     partner: PartnerRefOrId, _who: PartnerOrOperator, session: TenantSession, response: Response
 ) -> PartnerOut:
@@ -61,7 +65,9 @@ async def get_partner(
     return _answer(await service.find_partner(session, ref_or_id=partner), response)
 
 
-@router.patch("/partners/{partner}")
+@router.patch(
+    "/partners/{partner}", responses={200: ETAG, **problems(NotFound, PreconditionFailed)}
+)
 async def change_partner(
     partner: PartnerRefOrId,
     body: PartnerChange,
@@ -93,7 +99,7 @@ async def create_key(body: KeyIn, who: OperatorDep, session: SessionDep, now: No
 async def list_keys(
     _who: PartnerOrOperator, session: TenantSession, paging: PagingDep
 ) -> Page[KeyOut]:
-    """All of them, or a partner's own."""
+    """All of them, or a partner's own; the oldest first, revoked ones too; never a key itself."""
     rows = await keys.list_keys(session, paging=paging)
     return make_page(
         rows,
@@ -116,10 +122,11 @@ async def get_current_key(
     )
 
 
-@router.patch("/api-keys/{key_id}")
+@router.patch("/api-keys/{key_id}", responses=problems(Conflict, NotFound))
 async def change_key(
     key_id: UUID, body: KeyChange, who: OperatorDep, session: SessionDep
 ) -> KeyOut:
+    """Its limit, and that of all its family."""
     row = await keys.set_limit(
         session,
         actor=who.actor,
@@ -129,7 +136,7 @@ async def change_key(
     return KeyOut.of(row.key, row.partner_ref)
 
 
-@router.post("/api-keys/{key_id}/rotate", status_code=201)
+@router.post("/api-keys/{key_id}/rotate", status_code=201, responses=problems(Conflict, NotFound))
 async def rotate_key(
     key_id: UUID,
     who: PartnerOrOperator,
@@ -154,13 +161,15 @@ async def rotate_key(
     return NewKeyOut.with_key(new.record, new.partner_ref, key=new.key)
 
 
-@router.delete("/api-keys/{key_id}", status_code=204)
+@router.delete("/api-keys/{key_id}", status_code=204, responses=problems(Conflict, NotFound))
 async def revoke_key(key_id: UUID, who: OperatorDep, session: SessionDep, now: NowDep) -> None:
-    """At once. The last operator key that works is revoked by the command line alone."""
+    """It is refused from the next request on; what was revoked already stays so. The last operator
+    key that works is revoked by the command line alone.
+    """
     await keys.revoke_key(session, actor=who.actor, key_id=key_id, now=now)
 
 
-@router.post("/merchants", status_code=201)
+@router.post("/merchants", status_code=201, responses=problems(Conflict, NotFound))
 async def create_merchant(
     body: MerchantIn, who: PartnerOrOperator, session: TenantSession, now: NowDep
 ) -> MerchantOut:
@@ -177,7 +186,7 @@ async def create_merchant(
     return MerchantOut.of(row.acceptor, row.partner_ref)
 
 
-@router.get("/merchants")
+@router.get("/merchants", responses=problems(NotFound))
 async def list_merchants(
     _who: PartnerOrOperator,
     session: TenantSession,
@@ -185,6 +194,7 @@ async def list_merchants(
     partner: Annotated[PartnerRefOrId | None, Query(description="ref or id")] = None,
     state: MerchantState | None = None,
 ) -> Page[MerchantOut]:
+    """The oldest first; a partner is shown its own."""
     rows = await proposals.list_acceptors(session, paging=paging, partner=partner, state=state)
     return make_page(
         rows,
@@ -194,15 +204,16 @@ async def list_merchants(
     )
 
 
-@router.get("/merchants/{merchant_id}")
+@router.get("/merchants/{merchant_id}", responses=problems(NotFound))
 async def get_merchant(
     merchant_id: UUID, _who: PartnerOrOperator, session: TenantSession
 ) -> MerchantOut:
+    """A partner finds its own."""
     row = await proposals.get_acceptor(session, acceptor_id=merchant_id)
     return MerchantOut.of(row.acceptor, row.partner_ref)
 
 
-@router.patch("/merchants/{merchant_id}")
+@router.patch("/merchants/{merchant_id}", responses=problems(Conflict, NotFound))
 async def correct_merchant(
     merchant_id: UUID, body: MerchantChange, who: PartnerOrOperator, session: TenantSession
 ) -> MerchantOut:
@@ -213,7 +224,7 @@ async def correct_merchant(
     return MerchantOut.of(row.acceptor, row.partner_ref)
 
 
-@router.delete("/merchants/{merchant_id}", status_code=204)
+@router.delete("/merchants/{merchant_id}", status_code=204, responses=problems(Conflict, NotFound))
 async def withdraw_merchant(
     merchant_id: UUID, who: PartnerOrOperator, session: TenantSession
 ) -> None:
@@ -221,10 +232,11 @@ async def withdraw_merchant(
     await proposals.withdraw_acceptor(session, actor=who.actor, acceptor_id=merchant_id)
 
 
-@router.post("/merchants/{merchant_id}/confirm")
+@router.post("/merchants/{merchant_id}/confirm", responses=problems(Conflict, NotFound))
 async def confirm_merchant(
     merchant_id: UUID, who: OperatorDep, session: SessionDep, now: NowDep
 ) -> MerchantOut:
+    """From then on what is paid there counts. Confirmed twice is confirmed once."""
     row = await proposals.confirm_acceptor(
         session, actor=who.actor, acceptor_id=merchant_id, now=now
     )

@@ -28,7 +28,10 @@ PartnerRefOrId = Annotated[
 
 
 class PartnerIn(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"ref": "corner-coffee", "name": "Corner Coffee"}]},
+    )
 
     ref: PartnerRef
     name: ShortText
@@ -59,7 +62,21 @@ class PartnerChange(BaseModel):
 
 
 class PartnerOut(BaseModel):
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "0198f0c2-7d10-7000-8000-000000000001",
+                    "ref": "corner-coffee",
+                    "name": "Corner Coffee",
+                    "credit_limit_minor": None,
+                    "credit_currency": None,
+                    "created_at": "2026-07-01T09:00:00Z",
+                }
+            ]
+        },
+    )
 
     id: UUID
     ref: str
@@ -77,7 +94,15 @@ RateLimit = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class KeyIn(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"role": "partner", "partner": "corner-coffee"},
+                {"role": "analyst", "expires_at": "2027-07-01T00:00:00Z"},
+            ]
+        },
+    )
 
     role: Role
     partner: PartnerRefOrId | None = Field(
@@ -116,6 +141,23 @@ class KeyOut(BaseModel):
     null where it is the role's own.
     """
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "0198f0c2-7d10-7000-8000-000000000006",
+                    "hint": "tb_Zk3vQ",
+                    "role": "partner",
+                    "partner": "corner-coffee",
+                    "created_at": "2026-07-01T09:01:00Z",
+                    "expires_at": None,
+                    "revoked_at": None,
+                    "last_used_at": None,
+                }
+            ]
+        }
+    )
+
     id: UUID
     hint: str
     role: Role
@@ -147,6 +189,24 @@ class CurrentKeyOut(KeyOut):
 
 
 class NewKeyOut(KeyOut):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "0198f0c2-7d10-7000-8000-000000000006",
+                    "hint": "tb_Zk3vQ",
+                    "role": "partner",
+                    "partner": "corner-coffee",
+                    "created_at": "2026-07-01T09:01:00Z",
+                    "expires_at": None,
+                    "revoked_at": None,
+                    "last_used_at": None,
+                    "key": "tb_Zk3vQ8d1xTgY5mWb7rJn2cLf9hKp4sVu6aEoR0iX",
+                }
+            ]
+        }
+    )
+
     key: str = Field(description="shown this once: only its hash is kept")
 
     @classmethod
@@ -182,7 +242,21 @@ class MerchantLine(AcceptorDetails):
 
 
 class MerchantIn(AcceptorDetails):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "acquirer_id": "ACQ-1",
+                    "acceptor_id": "88230017",
+                    "name": "Corner Coffee, Main Street",
+                    "channel": "in_store",
+                    "mcc": "5814",
+                    "country": "US",
+                }
+            ]
+        },
+    )
 
     partner: PartnerRefOrId | None = Field(
         default=None, description="ref or id: the operator names it, a partner's key means its own"
@@ -211,6 +285,27 @@ class RefusalIn(BaseModel):
 
 class MerchantOut(AcceptorDetails):
     """`refusal` is the operator's reason."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "acquirer_id": "ACQ-1",
+                    "acceptor_id": "88230017",
+                    "name": "Corner Coffee, Main Street",
+                    "channel": "in_store",
+                    "mcc": "5814",
+                    "country": "US",
+                    "id": "0198f0c2-7d10-7000-8000-000000000002",
+                    "partner": "corner-coffee",
+                    "state": "confirmed",
+                    "refusal": None,
+                    "confirmed_at": "2026-07-01T10:00:00Z",
+                    "created_at": "2026-07-01T09:05:00Z",
+                }
+            ]
+        }
+    )
 
     id: UUID
     partner: str

@@ -413,7 +413,8 @@ async def read_told(session: AsyncSession, redemption_ids: Collection[UUID]) -> 
         text(
             """
             SELECT o.partner_id, r.id, r.state, r.reason, o.id AS offer_id, o.ref AS offer,
-                   pa.ref AS partner, o.hashtag, c.network, buyer_pseudonym(o.partner_id, c.member_id) AS buyer, p.channel,
+                   pa.ref AS partner, o.hashtag, c.network,
+                   buyer_pseudonym(o.partner_id, c.member_id) AS buyer, p.channel,
                    p.customer_kind, a.country, p.occurred_at AS purchased_at, p.currency,
                    p.net_minor AS spend_minor, r.owed_minor AS reward_minor,
                    p.cleared_minor - p.net_minor AS refunded_minor

@@ -20,6 +20,7 @@ AHEAD_MAX = timedelta(days=366)
 
 # An acquirer may name its acceptors in digits, and of any digits a tenth pass the Luhn check.
 _MAY_LOOK_LIKE_A_CARD = frozenset({"acquirer_id", "acceptor_id", "amount_minor"})
+_NO_CONTROLS = r"^[^\x00-\x1f\x7f]*$"
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _ABOUT_FIELD = re.compile(r"^(?P<what>.*) - at `\$\.(?P<name>\w+)`$")
 
@@ -39,7 +40,14 @@ class MalformedTransaction(Invalid):
     code = "malformed_transaction"
 
 
-_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=FIELD_CHARACTERS_MAX)]
+_Text = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=1,
+        max_length=FIELD_CHARACTERS_MAX,
+        extra_json_schema={"pattern": _NO_CONTROLS},
+    ),
+]
 
 
 class Transaction(msgspec.Struct, frozen=True):
@@ -51,7 +59,9 @@ class Transaction(msgspec.Struct, frozen=True):
     acquirer_id: _Text
     acceptor_id: _Text
     amount_minor: Annotated[int, msgspec.Meta(ge=0, le=AMOUNT_MINOR_MAX)]
-    currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")]
+    currency: Annotated[
+        str, msgspec.Meta(pattern="^[A-Z]{3}$", extra_json_schema={"format": "iso-4217"})
+    ]
     occurred_at: Annotated[datetime, msgspec.Meta(tz=True)]
     purchase_id: _Text | None = None
 
