@@ -19,7 +19,7 @@ from app.errors import Unavailable
 from app.insight import endpoints as insight
 from app.kit.bodies import Bodies
 from app.kit.db import DATABASE_ERRORS, Sessions
-from app.kit.http import PROBLEM, PROBLEM_SCHEMA, UnexpectedErrors
+from app.kit.http import PROBLEM, PROBLEM_SCHEMA, Heads, UnexpectedErrors
 from app.kit.logs import configure_logs
 from app.ledger import endpoints as ledger
 from app.members import endpoints as members
@@ -93,6 +93,7 @@ def create_app(
         path=webhook.PATH,
         on_too_large=webhook.count_too_large,
     )
+    app.add_middleware(Heads)
     app.add_middleware(UnexpectedErrors)
     problems.install(app)
     for router in ROUTERS:
