@@ -12,14 +12,21 @@ TagbackError
 └── Unavailable      503  not now: try again
 """
 
+from collections.abc import Sequence
+
 
 class TagbackError(Exception):
+    """`fields`: of a body, a JSON pointer and what is wrong there."""
+
     status = 500
     code = "internal_error"
 
-    def __init__(self, detail: str, *, code: str | None = None) -> None:
+    def __init__(
+        self, detail: str, *, code: str | None = None, fields: Sequence[tuple[str, str]] = ()
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
+        self.fields = fields
         if code is not None:
             self.code = code
 

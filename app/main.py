@@ -22,7 +22,7 @@ from app.errors import Unavailable
 from app.insight import endpoints as insight
 from app.kit.bodies import Bodies
 from app.kit.db import DATABASE_ERRORS, Sessions
-from app.kit.http import UnexpectedErrors
+from app.kit.http import Heads, UnexpectedErrors
 from app.kit.logs import configure_logs
 from app.ledger import endpoints as ledger
 from app.members import endpoints as members
@@ -99,6 +99,7 @@ def create_app(
         path=webhook.PATH,
         on_too_large=webhook.count_too_large,
     )
+    app.add_middleware(Heads)
     app.add_middleware(UnexpectedErrors)
     app.add_middleware(RateLimitHeaders)
     problems.install(app)

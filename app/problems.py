@@ -5,7 +5,6 @@ The catalogue is docs/problems.md: a table row is a code, its status, what it me
 
 import html
 import re
-from collections.abc import Sequence
 from functools import lru_cache
 from http import HTTPStatus
 from pathlib import Path
@@ -22,8 +21,8 @@ from starlette.routing import Match
 
 from app.errors import NotAuthenticated, TagbackError, TooManyRequests, Unavailable
 from app.kit.bodies import BadText
-from app.kit.cards import looks_like_card_number
 from app.kit.db import is_connection_lost, sqlstate
+from app.kit.fields import failure, pointer
 from app.kit.http import CATALOGUE, Problem, route_of
 from app.web import linking as link_pages
 from app.web.pages import is_page
@@ -31,7 +30,6 @@ from app.web.pages import is_page
 log = structlog.get_logger()
 
 ERRORS_MAX = 100  # told of one request
-_NAME_CHARACTERS_MAX = 100
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 # of SQLSTATE: serialisation and deadlock, resources, operator intervention; and data
 _TRY_AGAIN_CLASSES = ("40", "53", "57")
@@ -64,7 +62,9 @@ async def _on_tagback_error(request: Request, error: TagbackError) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, TooManyRequests):
         headers["Retry-After"] = str(error.retry_seconds)
-    return Problem(error.status, code=error.code, detail=error.detail, headers=headers)
+    fields = [{"in": "body", "pointer": at, "detail": reason} for at, reason in error.fields]
+    more = {"errors": fields[:ERRORS_MAX]} if fields else {}
+    return Problem(error.status, code=error.code, detail=error.detail, headers=headers, **more)
 
 
 async def _on_database_error(request: Request, error: Exception) -> Response:
@@ -101,12 +101,9 @@ def _allowed(request: Request) -> list[str]:
     ]
 
 
-# what is wrong with a request
-
-
 async def _on_invalid_request(_request: Request, error: RequestValidationError) -> Response:
     if isinstance(cause := error.__cause__, BadText):
-        found = [{"in": "body", "pointer": _pointer(cause.path), "detail": cause.msg}]
+        found = [{"in": "body", "pointer": pointer(cause.path), "detail": cause.msg}]
     else:
         found = [_describe(one, error.body) for one in error.errors()[:ERRORS_MAX]]
     detail = "; ".join(f"{one['in']}{one['pointer']}: {one['detail']}" for one in found)
@@ -115,46 +112,18 @@ async def _on_invalid_request(_request: Request, error: RequestValidationError) 
 
 def _describe(found: dict[str, Any], body: object) -> dict[str, str]:
     """Where and why, and never the value, which may be what nobody should have sent."""
-    source, *path = found["loc"]
+    source, *place = found["loc"]
     if found["type"] == "json_invalid":  # its place is an offset, no member of the document
         return {"in": source, "pointer": "", "detail": f"not JSON: {found['ctx']['error']}"}
-    if found["type"] == "model_attributes_type" and not path:
+    if found["type"] == "model_attributes_type" and not place:
         return {
             "in": source,
             "pointer": "",
             "detail": "not a JSON object sent as one: is Content-Type application/json?",
         }
-    if source == "body":
-        path = as_sent(path, body, is_missing=found["type"] == "missing")
-    return {
-        "in": source,
-        "pointer": _pointer(path),
-        "detail": found["msg"].removeprefix("Value error, "),
-    }
-
-
-def as_sent(path: list[str | int], body: Any, *, is_missing: bool) -> list[str | int]:  # noqa: ANN401
-    """Without what names no part of the body, as the branch of a union does not."""
-    found: list[str | int] = []
-    for at, part in enumerate(path):
-        try:
-            body = body[part]
-        except (LookupError, TypeError):
-            if not is_missing or at < len(path) - 1:
-                continue
-        found.append(part)
-    return found
-
-
-def _pointer(path: Sequence[str | int]) -> str:
-    return "".join("/" + _pointer_part(part) for part in path)
-
-
-def _pointer_part(part: str | int) -> str:
-    name = str(part)
-    if looks_like_card_number(name):
-        return "(hidden)"
-    return name[:_NAME_CHARACTERS_MAX].replace("~", "~0").replace("/", "~1")
+    given = body if source == "body" else None
+    told = failure(place, given, kind=found["type"], reason=found["msg"])
+    return {"in": source, "pointer": pointer(told.place), "detail": told.reason}
 
 
 # the catalogue

@@ -2,9 +2,10 @@
 
 import re
 import zoneinfo
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import (
     AfterValidator,
@@ -19,6 +20,7 @@ from app.kit.cards import looks_like_card_number
 from app.kit.money import is_currency
 
 _YEARS = (2000, 2101)
+_NAME_CHARACTERS_MAX = 100
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _INTEGER = re.compile(r"-?\d+")
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d")
@@ -104,16 +106,51 @@ Instant = Annotated[
 ]
 
 
-def explain(error: ValidationError) -> str:
-    """Every failure, with its field and without its value."""
+class Failure(NamedTuple):
+    """`place` leads to the field in what was given; `reason` repeats no value."""
+
+    place: list[str | int]
+    reason: str
+
+
+def failures(error: ValidationError, given: object = None) -> list[Failure]:
+    """Every one of them; without `given`, the branch of a union is part of a place."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
+    return [failure(one["loc"], given, kind=one["type"], reason=one["msg"]) for one in found]
+
+
+def failure(place: Sequence[str | int], given: Any, *, kind: str, reason: str) -> Failure:  # noqa: ANN401
+    """One of pydantic's. What names no part of what was given is left out of its place."""
+    found: list[str | int] = []
+    for at, part in enumerate(place):
+        try:
+            given = given if given is None else given[part]
+        except (LookupError, TypeError):
+            if kind != "missing" or at < len(place) - 1:
+                continue
+        found.append(part)
+    return Failure(found, reason.removeprefix("Value error, "))
+
+
+def explain(error: ValidationError, given: object = None) -> str:
+    """Every failure, with its field and without its value."""
     return "; ".join(
-        ": ".join(filter(None, (_dotted(one["loc"]), one["msg"].removeprefix("Value error, "))))
-        for one in found
+        ": ".join(filter(None, (_dotted(one.place), one.reason))) for one in failures(error, given)
     )
 
 
-def _dotted(place: tuple[int | str, ...]) -> str:
+def pointer(place: Sequence[str | int]) -> str:
+    """RFC 6901. A name may be what nobody should have sent, too."""
+    return "".join("/" + _pointer_part(str(part)) for part in place)
+
+
+def _pointer_part(name: str) -> str:
+    if looks_like_card_number(name):
+        return "(hidden)"
+    return name[:_NAME_CHARACTERS_MAX].replace("~", "~0").replace("/", "~1")
+
+
+def _dotted(place: Sequence[int | str]) -> str:
     return ".".join(str(part) for part in place)
 
 

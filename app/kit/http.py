@@ -13,6 +13,8 @@ log = structlog.get_logger()
 
 PROBLEM = "application/problem+json"
 CATALOGUE = "/problems"
+ADDRESS_BYTES_MAX = 8 * 1024
+HEADER_BYTES_MAX = 32 * 1024
 PROBLEM_SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["type", "title", "status", "code", "detail"],
@@ -74,6 +76,24 @@ def is_current(etag: str, wanted: str | None) -> bool:
     """Whether an `If-None-Match` names it. Compared weakly, as RFC 9110 says."""
     names = [] if wanted is None else [name.strip() for name in wanted.split(",")]
     return "*" in names or etag in [name.removeprefix("W/") for name in names]
+
+
+class Heads:
+    """Bounds what comes before a body, so that nothing has to be ready for more."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self.app
+        if scope["type"] == "http":
+            if len(scope["raw_path"]) + len(scope["query_string"]) > ADDRESS_BYTES_MAX:
+                detail = f"an address may have {ADDRESS_BYTES_MAX} bytes"
+                app = Problem(414, code="uri_too_long", detail=detail)
+            elif sum(len(name) + len(value) for name, value in scope["headers"]) > HEADER_BYTES_MAX:
+                detail = f"headers may have {HEADER_BYTES_MAX} bytes"
+                app = Problem(431, code="headers_too_large", detail=detail)
+        await app(scope, receive, send)
 
 
 class UnexpectedErrors:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import Conflict, Forbidden, Invalid, PreconditionFailed
-from app.kit.fields import explain
+from app.kit.fields import explain, failures, pointer
 from app.offers import queries, service
 from app.offers.models import Offer, OfferCounter
 from app.offers.rows import (
@@ -44,7 +44,7 @@ async def change(
     cover, PreconditionFailed when the offer is no longer as `if_match` has it.
     """
     shown = offer, version, counter = await service.lock(session, offer_id)
-    if if_match is not None and if_match.removeprefix("W/") not in ("*", service.etag(shown)):
+    if if_match is not None and not service.is_as_read(shown, if_match):
         raise PreconditionFailed("the offer has changed: read it again")
     _check_state(offer, by, now)
     after = _merge(shown, changes)
@@ -92,12 +92,12 @@ def _merge(shown: Shown, changes: OfferChange) -> OfferIn:
     """Null takes away what an offer may do without; what is nested is replaced whole."""
     given = changes.model_dump(mode="json", by_alias=True, exclude_unset=True)
     merged = {**written(*shown), **given}
+    wanted = {name: value for name, value in merged.items() if value is not None}
     try:
-        return OfferIn.model_validate(
-            {name: value for name, value in merged.items() if value is not None}
-        )
+        return OfferIn.model_validate(wanted)
     except ValidationError as error:
-        raise Invalid(explain(error)) from None
+        found = [(pointer(one.place), one.reason) for one in failures(error, wanted)]
+        raise Invalid(explain(error, wanted), fields=found) from None
 
 
 def _check_promises(

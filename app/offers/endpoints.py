@@ -48,7 +48,7 @@ async def create_offer(
     if offer.partner is not None:  # a partner finds nobody but himself
         partner_id = (await partners.find_partner(session, ref_or_id=offer.partner)).id
     if partner_id is None:
-        raise Invalid("an operator must name the partner")
+        raise Invalid("an operator must name the partner", code="partner_missing")
     shown, is_new = await service.create(
         session, partner_id=partner_id, offer=offer, actor=principal.actor
     )
@@ -89,7 +89,7 @@ async def get_offer(
 ) -> OfferOut | Response:
     """As it stands, with what is taken of its caps; 304 where `If-None-Match` names its `ETag`."""
     shown = await service.get(session, offer_id=offer_id)
-    etag = service.etag(shown)
+    etag = service.etag(shown, now)
     if is_current(etag, if_none_match):
         return Response(status_code=304, headers={"ETag": etag})
     return _answer(shown, response, now)
@@ -219,7 +219,7 @@ def _actor(principal: Principal) -> service.Actor:
 
 
 def _answer(shown: service.Shown, response: Response, now: datetime) -> OfferOut:
-    response.headers["ETag"] = service.etag(shown)
+    response.headers["ETag"] = service.etag(shown, now)
     return show_offer(shown, now)
 
 

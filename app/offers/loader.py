@@ -1,5 +1,7 @@
 """Offers from the operator's file: created and published, for the file is the approval."""
 
+import json
+
 from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -28,9 +30,16 @@ async def _load(sessions: Sessions, line: Line) -> LineResult:
         outcome, made = await _save_surely(sessions, offer)
         return LineResult("accepted", (outcome,), made=made)
     except ValidationError as error:
-        return LineResult("rejected", reason=explain(error))
+        return LineResult("rejected", reason=explain(error, _given(line)))
     except TagbackError as error:
         return LineResult("rejected", reason=error.detail)
+
+
+def _given(line: Line) -> object:
+    try:
+        return json.loads(line.raw)
+    except ValueError:
+        return None
 
 
 async def _save_surely(sessions: Sessions, offer: OfferIn) -> tuple[str, str | None]:

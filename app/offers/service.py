@@ -287,9 +287,23 @@ def shown_state(offer: Offer, now: datetime) -> State:
     )
 
 
-def etag(shown: Shown) -> str:
-    offer = shown[0]
-    return f'"{offer.version}-{offer.updated_at.timestamp():.6f}"'
+def etag(shown: Shown, now: datetime) -> str:
+    """Of all that is shown: the terms first, by which alone a change is conditional, then what
+    moves by itself.
+    """
+    offer, _, counter = shown
+    moving = f"{shown_state(offer, now)};{counter.coupons_loaded};{counter.reserved_minor}"
+    return f'"{_terms_tag(offer)};{moving}"'
+
+
+def is_as_read(shown: Shown, if_match: str) -> bool:
+    """Coupons that were loaded since do not count."""
+    tags = [tag.strip().removeprefix("W/").strip('"') for tag in if_match.split(",")]
+    return "*" in tags or _terms_tag(shown[0]) in [tag.partition(";")[0] for tag in tags]
+
+
+def _terms_tag(offer: Offer) -> str:
+    return f"{offer.version}-{offer.updated_at.timestamp():.6f}"
 
 
 async def lock(session: AsyncSession, offer_id: UUID) -> Shown:

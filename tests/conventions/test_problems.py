@@ -8,9 +8,11 @@ from typing import Any, NamedTuple, get_args
 import httpx
 import pytest
 
+from app.kit.db import Sessions
 from app.members.domain import RejectionCode
 from app.problems import catalogue
 from app.redemptions.transactions import RejectedReason
+from tests.programme import make_offer
 from tests.support import ROOT, MakeKey
 
 # no problems of the API: told in a terminal, on a page, or by the stand-in for X
@@ -184,6 +186,19 @@ class TestWhatIsWrongWithABody:
         assert told.keys() == errors.keys()
         for pointer, part in errors.items():
             assert part in told[pointer]
+
+    async def test_is_told_so_of_a_change_too(
+        self, client: httpx.AsyncClient, sessions: Sessions, make_key: MakeKey
+    ) -> None:
+        client.headers["Authorization"] = f"Bearer {await make_key('operator')}"
+        path = f"/v1/offers/{await make_offer(sessions, 'tea', publish=False)}"
+        for change, pointers in (
+            ({"reward": {}, "titel": ""}, ["/reward", "/titel"]),
+            ({"title": "", "redemptions_per_coupon": 0}, ["/title", "/redemptions_per_coupon"]),
+        ):
+            answer = await client.patch(path, json=change)
+            assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
+            assert {one["pointer"] for one in answer.json()["errors"]} == set(pointers)
 
     async def test_is_told_no_more_than_a_hundred_times(
         self, client: httpx.AsyncClient, make_key: MakeKey

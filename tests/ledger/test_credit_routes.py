@@ -53,6 +53,14 @@ class TestCreditBatches:
         listed = (await issuer.get("/v1/credit-batches")).json()
         assert [one["id"] for one in listed["items"]] == [batch["id"]]
 
+    async def test_acknowledged_without_a_body_have_no_failures(
+        self, issuer: httpx.AsyncClient
+    ) -> None:
+        batch = (await issuer.post("/v1/credit-batches")).json()
+        for body in ({}, {"json": {}}, {"content": b""}):
+            done = await issuer.post(f"/v1/credit-batches/{batch['id']}/acknowledge", **body)
+            assert (done.status_code, done.json()["failed"]) == (200, 0)
+
     async def test_nothing_owed_makes_no_batch(self, issuer: httpx.AsyncClient) -> None:
         await issuer.post("/v1/credit-batches")
         assert (await issuer.post("/v1/credit-batches")).status_code == 204
