@@ -9,7 +9,6 @@ from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address, ip_network
 from uuid import UUID
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.config import Settings
@@ -96,10 +95,12 @@ class RateLimitHeaders:
         async def send_with_headers(message: Message) -> None:
             allowance: Allowance | None = state.get("allowance")
             if message["type"] == "http.response.start" and allowance is not None:
-                headers = MutableHeaders(scope=message)
-                headers["RateLimit-Limit"] = str(allowance.limit)
-                headers["RateLimit-Remaining"] = str(allowance.remaining)
-                headers["RateLimit-Reset"] = str(allowance.reset_seconds)
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (b"ratelimit-limit", b"%d" % allowance.limit),
+                    (b"ratelimit-remaining", b"%d" % allowance.remaining),
+                    (b"ratelimit-reset", b"%d" % allowance.reset_seconds),
+                ]
             await send(message)
 
         await self.app(scope, receive, send_with_headers)

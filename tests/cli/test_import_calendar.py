@@ -131,7 +131,8 @@ class TestACalendar:
         (tmp_path / name).write_text(write(CALENDAR), encoding="utf-8")
         counts = {"read": 12, "accepted": 12, "ignored": 0, "rejected": 0}
         first = summary(await tagback("import", "offers", name, "--json"))
-        assert first == {**counts, "outcomes": {"created": 12}}
+        made = {"partners_made": ["lumiere", "kaze", "himal"]}
+        assert first == {**counts, "outcomes": {"created": 12}, **made}
         shown = await offers_of(client, make_key)
         for line in CALENDAR:
             assert_says(shown[line["offer_ref"]], line)
