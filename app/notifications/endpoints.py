@@ -3,9 +3,12 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
 
+from app.config import SettingsError
 from app.deps import NowDep, SettingsDep
+from app.errors import Unavailable
 from app.kit.fields import Instant
 from app.kit.pagination import Page, PagingDep, make_page
+from app.kit.sealing import Sealer
 from app.notifications import service
 from app.notifications.domain import DeliveryState, EventName
 from app.notifications.guard import Guard, resolve_host
@@ -39,8 +42,16 @@ async def _checked_change(body: EndpointChange, _who: Partner, settings: Setting
     return await Guard(settings.webhooks_allow, resolve_host).check(body.url)
 
 
+def _sealer(settings: SettingsDep) -> Sealer:
+    try:
+        return sealer_of(settings)
+    except SettingsError as error:
+        raise Unavailable(error.detail, code=error.code) from error
+
+
 # named before the session, and so resolved before it
 CheckedUrl = Annotated[str, Depends(_checked)]
+SealerDep = Annotated[Sealer, Depends(_sealer)]
 CheckedChange = Annotated[str | None, Depends(_checked_change)]
 
 
@@ -49,8 +60,8 @@ async def create_webhook_endpoint(
     body: EndpointIn,
     url: CheckedUrl,
     who: Partner,
+    sealer: SealerDep,
     session: TenantSession,
-    settings: SettingsDep,
     now: NowDep,
 ) -> NewSecretOut:
     """Where a partner is told what happens to its offers, coupons and redemptions. The answer holds
@@ -64,7 +75,7 @@ async def create_webhook_endpoint(
         url=url,
         events=body.events,
         description=body.description,
-        sealer=sealer_of(settings),
+        sealer=sealer,
         now=now,
     )
     return NewSecretOut.with_secret(row, secret)
@@ -123,8 +134,8 @@ async def delete_webhook_endpoint(
 async def rotate_webhook_secret(
     endpoint_id: UUID,
     who: Partner,
+    sealer: SealerDep,
     session: TenantSession,
-    settings: SettingsDep,
     now: NowDep,
 ) -> NewSecretOut:
     """A new secret, shown this once. The old one signs along for 24 hours, so that each delivery
@@ -134,7 +145,7 @@ async def rotate_webhook_secret(
         session,
         actor=who.actor,
         endpoint_id=endpoint_id,
-        sealer=sealer_of(settings),
+        sealer=sealer,
         now=now,
     )
     return NewSecretOut.with_secret(row, secret)

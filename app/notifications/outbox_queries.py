@@ -18,7 +18,7 @@ DUE_ENDPOINTS = text(
     """
     SELECT e.id, e.url, e.secret_sealed,
            CASE WHEN e.former_secret_until > :now THEN e.former_secret_sealed END,
-           e.failing_since
+           e.failing_since IS NOT NULL
     FROM webhook_endpoints e
     WHERE e.disabled_at IS NULL AND EXISTS (
         SELECT FROM webhook_deliveries d
@@ -30,8 +30,9 @@ DUE_ENDPOINTS = text(
 TAKE = text(
     """
     WITH asked AS (
-        SELECT * FROM unnest(CAST(:endpoint_id AS uuid[]), CAST(:most AS int[]))
-            AS given (endpoint_id, most)
+        SELECT * FROM unnest(
+            CAST(:endpoint_id AS uuid[]), CAST(:most AS int[]), CAST(:is_failing AS boolean[])
+        ) AS given (endpoint_id, most, is_failing)
     ), due AS (
         SELECT found.id FROM asked
         CROSS JOIN LATERAL (
@@ -47,7 +48,7 @@ TAKE = text(
             LIMIT greatest(asked.most - in_flight.number, 0)
             FOR UPDATE SKIP LOCKED
         ) found
-        ORDER BY found.id LIMIT :room
+        ORDER BY asked.is_failing, found.id LIMIT :room
     )
     UPDATE webhook_deliveries d SET state = 'sending', attempts = d.attempts + 1,
         not_before = :leased_until
@@ -63,7 +64,7 @@ class DueEndpoint(NamedTuple):
     url: str
     secret_sealed: bytes
     former_secret_sealed: bytes | None
-    failing_since: datetime | None
+    is_failing: bool
 
 
 async def due_endpoints(session: AsyncSession, *, now: datetime) -> list[DueEndpoint]:
@@ -71,21 +72,29 @@ async def due_endpoints(session: AsyncSession, *, now: datetime) -> list[DueEndp
     return [DueEndpoint(*row) for row in await session.execute(DUE_ENDPOINTS, {"now": now})]
 
 
+class Asked(NamedTuple):
+    """`most`: what may be in flight to it, with those that others are sending."""
+
+    endpoint_id: UUID
+    most: int
+    is_failing: bool
+
+
 async def take(
     session: AsyncSession,
-    most: Sequence[tuple[UUID, int]],
+    asked: Sequence[Asked],
     *,
     room: int,
     now: datetime,
     leased_until: datetime,
 ) -> list[Claimed]:
-    """Of each of these endpoints, which are locked, so many at most with those that others are
-    sending; `room` in all. The lease of those that were taken before and not heard of is over.
+    """Of these endpoints, which are locked, up to `room` in all: those that fail come last. The
+    lease of what was taken before and not heard of is over.
     """
     rows = await session.execute(
         TAKE,
         {
-            **as_arrays(("endpoint_id", "most"), most),
+            **as_arrays(Asked._fields, asked),
             "room": room,
             "now": now,
             "leased_until": leased_until,

@@ -1,11 +1,10 @@
 """All SQL on webhook endpoints and on what is delivered to them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import msgspec
 from sqlalchemy import Row, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -41,59 +40,81 @@ class EndpointRow(NamedTuple):
 # telling
 
 
-# A number is taken by writing it, so that two who announce at once wait for each other, and whoever
-# rolls back leaves no hole. The rows are written in one order.
-_ANNOUNCE = """
-    WITH happened AS (
-        SELECT * FROM unnest(
-            CAST(:partner_id AS uuid[]), CAST(:event AS text[]), CAST(:subject AS text[]),
-            CAST(:data AS jsonb[])
-        ) WITH ORDINALITY AS given (partner_id, event, subject, data, place)
-    ), wanted AS (
-        SELECT e.id AS endpoint_id, happened.*,
-               row_number() OVER told_of AS number,
-               count(*) OVER (PARTITION BY e.id, happened.subject) AS numbers
-        FROM happened JOIN webhook_endpoints e ON e.partner_id = happened.partner_id
-        WHERE e.disabled_at IS NULL AND CASE WHEN CAST(:only AS uuid) IS NULL
-            THEN e.events IS NULL OR happened.event = ANY(e.events) ELSE e.id = :only END
-        WINDOW told_of AS (PARTITION BY e.id, happened.subject ORDER BY happened.place)
-    ), numbered AS (
-        INSERT INTO webhook_sequences AS known (endpoint_id, subject, last)
-        SELECT DISTINCT endpoint_id, subject, numbers FROM wanted ORDER BY 1, 2
-        ON CONFLICT (endpoint_id, subject) DO UPDATE SET last = known.last + excluded.last
-        RETURNING endpoint_id, subject, last
+class Listener(NamedTuple):
+    endpoint_id: UUID
+    partner_id: UUID
+    events: list[str] | None  # null: all
+
+
+class NewDelivery(NamedTuple):
+    endpoint_id: UUID
+    event: str
+    subject: str
+    sequence: int
+    data: str
+
+
+async def listeners(session: AsyncSession, partner_ids: Collection[UUID]) -> list[Listener]:
+    """The enabled endpoints of these partners."""
+    rows = await session.execute(
+        text(
+            "SELECT id, partner_id, events FROM webhook_endpoints "
+            "WHERE partner_id = ANY(CAST(:partners AS uuid[])) AND disabled_at IS NULL ORDER BY id"
+        ),
+        {"partners": list(partner_ids)},
     )
-    INSERT INTO webhook_deliveries (endpoint_id, event, subject, sequence, data, not_before,
-                                    tried_until, created_at)
-    SELECT endpoint_id, event, subject, last - numbers + number, data, CAST(:now AS timestamptz),
-           CAST(:tried_until AS timestamptz), CAST(:now AS timestamptz)
-    FROM wanted JOIN numbered USING (endpoint_id, subject)
-    ORDER BY place, endpoint_id
-    RETURNING id
-"""
+    return [Listener(*row) for row in rows]
 
 
-async def announce(
-    session: AsyncSession,
-    events: Sequence[NewEvent],
-    *,
-    now: datetime,
-    tried_until: datetime,
-    only: UUID | None = None,
-) -> Sequence[UUID]:
-    """To every enabled endpoint of these partners that wants the event, or to that one `only`,
-    whatever it wants. One statement; answers the ids of the deliveries.
+async def take_numbers(
+    session: AsyncSession, numbers: Mapping[tuple[UUID, str], int]
+) -> dict[tuple[UUID, str], int]:
+    """So many for each endpoint and subject; answers the last of them. A number is taken by writing
+    it: two who announce at once wait for each other, in one order, and whoever rolls back leaves no
+    hole.
     """
-    rows = [(*event[:3], _json(event.data)) for event in events]
-    given = {"now": now, "tried_until": tried_until, "only": only}
-    announced = await session.scalars(
-        text(_ANNOUNCE), {**as_arrays(NewEvent._fields, rows), **given}
+    rows = await session.execute(
+        text(
+            """
+            INSERT INTO webhook_sequences AS known (endpoint_id, subject, last)
+            SELECT * FROM unnest(
+                CAST(:endpoint_id AS uuid[]), CAST(:subject AS text[]), CAST(:number AS bigint[])
+            )
+            ON CONFLICT (endpoint_id, subject) DO UPDATE SET last = known.last + excluded.last
+            RETURNING endpoint_id, subject, last
+            """
+        ),
+        as_arrays(
+            ("endpoint_id", "subject", "number"),
+            [(*key, numbers[key]) for key in sorted(numbers)],
+        ),
     )
-    return announced.all()
+    return {(endpoint_id, subject): last for endpoint_id, subject, last in rows}
 
 
-def _json(data: dict[str, Any]) -> str:
-    return msgspec.json.encode(data).decode()
+async def insert_deliveries(
+    session: AsyncSession, rows: Sequence[NewDelivery], *, now: datetime, tried_until: datetime
+) -> Sequence[UUID]:
+    """Their ids, which are in the order given. No COPY, which takes no table with row-level
+    security.
+    """
+    inserted = await session.scalars(
+        text(
+            """
+            INSERT INTO webhook_deliveries (endpoint_id, event, subject, sequence, data,
+                                            not_before, tried_until, created_at)
+            SELECT new.*, CAST(:now AS timestamptz), CAST(:tried_until AS timestamptz),
+                   CAST(:now AS timestamptz)
+            FROM unnest(
+                CAST(:endpoint_id AS uuid[]), CAST(:event AS text[]), CAST(:subject AS text[]),
+                CAST(:sequence AS bigint[]), CAST(:data AS jsonb[])
+            ) AS new
+            RETURNING id
+            """
+        ),
+        {**as_arrays(NewDelivery._fields, rows), "now": now, "tried_until": tried_until},
+    )
+    return inserted.all()
 
 
 # endpoints

@@ -22,7 +22,7 @@ from app.kit.sealing import Sealer, SealError
 from app.notifications import outbox_queries as queries
 from app.notifications.calling import Caller
 from app.notifications.domain import Answer, Claimed, attempted, is_gone, message
-from app.notifications.outbox_queries import DueEndpoint
+from app.notifications.outbox_queries import Asked, DueEndpoint
 
 LEASE = timedelta(minutes=2)  # longer than any call
 SECRET_PREFIX = "whsec_"  # noqa: S105 - how each begins
@@ -46,25 +46,25 @@ def new_secret() -> str:
 
 
 async def claim(
-    session: AsyncSession,
-    *,
-    settings: Settings,
-    now: datetime,
-    room: int,
+    session: AsyncSession, *, settings: Settings, now: datetime, room: int, room_failing: int
 ) -> list[ToSend]:
     """Up to `room` that are due, and are this caller's until their lease is over; of one endpoint
-    no more than may be in flight, over all workers. To be committed before any is sent.
+    no more than may be in flight, over all workers; of those that fail, one each of up to
+    `room_failing`. To be committed before any is sent.
     """
     endpoints = {one.id: one for one in await queries.due_endpoints(session, now=now)}
     if not endpoints:
         return []
-    most = [
-        (one.id, FAILING_IN_FLIGHT_MAX)
-        if one.failing_since is not None
-        else (one.id, settings.webhooks_in_flight_per_endpoint_max)
-        for one in endpoints.values()
+    most = settings.webhooks_in_flight_per_endpoint_max
+    asked = [
+        Asked(one.id, most, is_failing=False) for one in endpoints.values() if not one.is_failing
     ]
-    taken = await queries.take(session, most, room=room, now=now, leased_until=now + LEASE)
+    failing = [one.id for one in endpoints.values() if one.is_failing]
+    asked += [
+        Asked(one, FAILING_IN_FLIGHT_MAX, is_failing=True)
+        for one in random.sample(failing, min(len(failing), max(room_failing, 0)))
+    ]
+    taken = await queries.take(session, asked, room=room, now=now, leased_until=now + LEASE)
     return [ToSend(one, endpoints[one.endpoint_id]) for one in taken]
 
 
@@ -110,7 +110,7 @@ async def record(session: AsyncSession, one: ToSend, answer: Answer, *, now: dat
     # the endpoint first: that is the order of locks
     if is_gone(answer):
         await queries.disable_gone(session, endpoint.id, now=now)
-    elif is_failing != (endpoint.failing_since is not None):
+    elif is_failing != endpoint.is_failing:
         await queries.set_failing(session, endpoint.id, is_failing=is_failing, now=now)
     if not await queries.write(session, delivery, attempt, now):
         return

@@ -1,11 +1,13 @@
 """Telling partners what happens to their offers, coupons and redemptions, and where to."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
+import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import Conflict, Invalid, NotFound
@@ -14,7 +16,7 @@ from app.kit.sealing import Sealer
 from app.notifications import queries
 from app.notifications.domain import TEST, TRIED_FOR
 from app.notifications.models import WebhookDelivery
-from app.notifications.queries import EndpointRow, NewEvent
+from app.notifications.queries import EndpointRow, Listener, NewDelivery, NewEvent
 from app.notifications.sending import new_secret
 from app.partners import service as partners
 
@@ -27,11 +29,41 @@ DELETED_IS_KEPT = timedelta(seconds=TRANSACTION_SECONDS_MAX)
 
 async def announce(session: AsyncSession, *, events: Sequence[NewEvent], now: datetime) -> None:
     """In the caller's transaction, to all who want it: what is rolled back was never told. Of one
-    subject the numbers have no hole, in the order given. A caller on a hot path asks first whether
-    anybody listens, which `queries.HAS_WEBHOOKS` tells with what he reads anyway.
+    subject the numbers have no hole, in the order given; the number of statements does not depend
+    on that of the events. A caller on a hot path asks first whether anybody listens, which
+    `queries.HAS_WEBHOOKS` tells with what he reads anyway.
     """
-    if events:
-        await queries.announce(session, events, now=now, tried_until=now + TRIED_FOR)
+    if not events:
+        return
+    listeners = await queries.listeners(session, {one.partner_id for one in events})
+    of_partner: dict[UUID, list[Listener]] = {}
+    for listener in listeners:
+        of_partner.setdefault(listener.partner_id, []).append(listener)
+    wanted = [
+        (listener.endpoint_id, one)
+        for one in events
+        for listener in of_partner.get(one.partner_id, ())
+        if listener.events is None or one.event in listener.events
+    ]
+    await _queue(session, wanted, now=now)
+
+
+async def _queue(
+    session: AsyncSession, wanted: Sequence[tuple[UUID, NewEvent]], *, now: datetime
+) -> Sequence[UUID]:
+    """Pairs of an endpoint and what it is told; the ids of the deliveries."""
+    if not wanted:
+        return []
+    numbers = Counter((endpoint_id, one.subject) for endpoint_id, one in wanted)
+    last = await queries.take_numbers(session, numbers)
+    sequence = {key: last[key] - numbers[key] for key in numbers}
+    rows = []
+    for endpoint_id, one in wanted:
+        key = (endpoint_id, one.subject)
+        sequence[key] += 1
+        data = msgspec.json.encode(one.data).decode()
+        rows.append(NewDelivery(endpoint_id, one.event, one.subject, sequence[key], data))
+    return await queries.insert_deliveries(session, rows, now=now, tried_until=now + TRIED_FOR)
 
 
 # endpoints
@@ -199,14 +231,13 @@ async def _audit(
 async def send_test(session: AsyncSession, *, endpoint_id: UUID, now: datetime) -> WebhookDelivery:
     """Sends it a `webhook.test`, whatever else it wants to be told."""
     row = await _enabled(session, endpoint_id)
-    subject = f"endpoint:{endpoint_id}"
-    (delivery_id,) = await queries.announce(
-        session,
-        [NewEvent(row.endpoint.partner_id, TEST, subject, {"endpoint_id": str(endpoint_id)})],
-        now=now,
-        tried_until=now + TRIED_FOR,
-        only=endpoint_id,
+    event = NewEvent(
+        row.endpoint.partner_id,
+        TEST,
+        f"endpoint:{endpoint_id}",
+        {"endpoint_id": str(endpoint_id)},
     )
+    (delivery_id,) = await _queue(session, [(endpoint_id, event)], now=now)
     return await get_delivery(session, delivery_id=delivery_id)
 
 

@@ -44,7 +44,9 @@ class Worker:
         self._settings = settings
         self._caller = caller
         self._sealer = sealer
-        self._calls: set[asyncio.Task[None]] = set()
+        # to endpoints that fail, or not: a receiver that does not answer holds its call for long,
+        # so that those who fail have half the room at most
+        self._calls: dict[asyncio.Task[None], bool] = {}
         self._wake = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -78,15 +80,19 @@ class Worker:
             return
         async with self._sessions.begin() as session:
             claimed = await sending.claim(
-                session, settings=self._settings, now=clock.now(), room=self._room
+                session,
+                settings=self._settings,
+                now=clock.now(),
+                room=self._room,
+                room_failing=self._settings.webhooks_in_flight_max // 2 - sum(self._calls.values()),
             )
         for one in claimed:
             call = asyncio.create_task(self._call(one))
-            self._calls.add(call)
+            self._calls[call] = one.endpoint.is_failing
             call.add_done_callback(self._ended)
 
     def _ended(self, call: asyncio.Task[None]) -> None:
-        self._calls.discard(call)
+        self._calls.pop(call)
         self._wake.set()
 
     async def _call(self, one: ToSend) -> None:

@@ -123,9 +123,13 @@ class Post:
             )
         return Endpoint(row.endpoint.id, secret)
 
-    async def claim(self, *, now: datetime, room: int = 100) -> list[ToSend]:
+    async def claim(
+        self, *, now: datetime, room: int = 100, room_failing: int = 50
+    ) -> list[ToSend]:
         async with self.sessions.begin() as session:
-            return await sending.claim(session, settings=self.settings, now=now, room=room)
+            return await sending.claim(
+                session, settings=self.settings, now=now, room=room, room_failing=room_failing
+            )
 
     async def record(self, one: ToSend, answer: Answer, *, now: datetime) -> None:
         async with self.sessions.begin() as session:

@@ -289,11 +289,20 @@ class TestASlowReceiver:
         most = post.settings.webhooks_in_flight_per_endpoint_max
         assert len(await post.claim(now=NOW + SECOND)) == most
 
-    async def test_gives_way_where_there_is_little_room(self, post: Post) -> None:
-        await post.endpoint(DEAD)
+    async def test_gives_way_to_those_that_answer(self, post: Post, receiver: Receiver) -> None:
+        """However many there are, and however old is what waits for them."""
+        for number in range(5):
+            await post.endpoint(DEAD, partner=f"dead{number}")
+            await announce(post, "s", "t", partner=f"dead{number}", now=NOW - HOUR)
+        for one in await post.claim(now=NOW - HOUR):
+            await post.record(one, Answer(None, "x"), now=NOW - HOUR)
+        alive = await post.endpoint(receiver.url)
         await announce(post, "a", "b", "c")
-        (first, second) = await post.claim(now=NOW, room=2)
-        assert [one.delivery.subject for one in (first, second)] == ["a", "b"]
+        taken = await post.claim(now=NOW, room=4)
+        assert [one.endpoint.id == alive.id for one in taken].count(True) == 3
+        assert len(taken) == 4
+        assert await post.claim(now=NOW, room_failing=0) == []
+        assert len(await post.claim(now=NOW)) == 4
 
 
 class TestReplay:
@@ -397,6 +406,7 @@ class TestAClaim:
         given = {
             "endpoint_id": [endpoint.id],
             "most": [4],
+            "is_failing": [False],
             "room": 64,
             "now": NOW,
             "leased_until": NOW,

@@ -324,7 +324,7 @@ class TestWhoIsTold:
         await post.endpoint(URL)
         await load(enroller, authors[6:7], "tea")
         two, twenty = await counted(authors[7:9]), await counted(authors[9:40])
-        assert two == twenty == (nobody[0] + 2, nobody[1] + 2)
+        assert two == twenty == (nobody[0] + 4, nobody[1] + 4)
 
 
 class TestNumbers:
