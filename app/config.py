@@ -143,6 +143,8 @@ class Settings(BaseSettings):
     webhook_wait_seconds: float = Field(default=5.0, gt=0)
     body_bytes_max: int = Field(default=16 * 1024 * 1024, ge=1_024)
     pool_size: int = Field(default=10, ge=2)
+    exports_max: int = Field(default=3, ge=1)
+    export_seconds_max: int = Field(default=3_600, ge=1)
 
     @property
     def x_monthly_ceiling_microusd(self) -> int | None:

@@ -20,8 +20,9 @@ from app.claims import endpoints as claims
 from app.config import Settings
 from app.database import current_revision, serves
 from app.deps import NowDep, SessionsDep
-from app.errors import TagbackError, Unavailable
+from app.errors import NotAuthenticated, TagbackError, TooManyRequests, Unavailable
 from app.insight import endpoints as insight
+from app.insight.exporting import Exports
 from app.kit.cards import looks_like_card_number
 from app.kit.db import DATABASE_ERRORS, Sessions, is_connection_lost, sqlstate
 from app.kit.http import PROBLEM, PROBLEM_SCHEMA, BodyLimit, Problem, UnexpectedErrors, route_of
@@ -84,6 +85,7 @@ def create_app(
     )
     app.state.settings = settings
     app.state.sessions = sessions
+    app.state.exports = Exports(settings)
     app.state.x_posts = webhook.XPosts(settings, sessions)
     app.exception_handler(TagbackError)(_on_tagback_error)
     app.exception_handler(RequestValidationError)(_on_invalid_request)
@@ -109,7 +111,11 @@ async def _on_tagback_error(request: Request, error: TagbackError) -> Response:
         log.error("refused", route=route_of(request.scope), code=error.code, detail=error.detail)
     if is_page(request):
         return link_pages.tell(request, error)
-    headers = {"WWW-Authenticate": "Bearer"} if error.status == HTTPStatus.UNAUTHORIZED else None
+    headers = {}
+    if isinstance(error, NotAuthenticated):
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, TooManyRequests):
+        headers["Retry-After"] = str(error.retry_seconds)
     return Problem(error.status, code=error.code, detail=error.detail, headers=headers)
 
 
