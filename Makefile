@@ -41,7 +41,7 @@ prove: setup ## the long runs, for hours: races against the service and a twin, 
 
 check: lint types imports migrations test ## what CI runs
 
-bench: setup ## how fast it is: from a post to its reply; ARGS="--only answer --runs 3 --json"
+bench: setup ## how fast it is: from a post to its reply, an export; ARGS="--only export --runs 3 --json"
 	@$(BIN)/python -m bench $(ARGS)
 
 lint: setup

@@ -169,6 +169,8 @@ class Settings(BaseSettings):
     webhook_wait_seconds: float = Field(default=5.0, gt=0)
     body_bytes_max: int = Field(default=16 * 1024 * 1024, ge=1_024)
     pool_size: int = Field(default=10, ge=2)
+    exports_max: int = Field(default=3, ge=1)
+    export_seconds_max: int = Field(default=3_600, ge=1)
     rate_limit_per_minute: int = Field(default=1_200, ge=0, le=1_000_000)  # of a key; 0: none
     wrong_keys_per_minute: int = Field(default=60, ge=0, le=1_000_000)  # of an address; 0: any
     # who may say, by X-Forwarded-For, whom he forwards: addresses and networks, separated by commas

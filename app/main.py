@@ -20,6 +20,7 @@ from app.database import current_revision, serves
 from app.deps import NowDep, SessionsDep
 from app.errors import Unavailable
 from app.insight import endpoints as insight
+from app.insight.exporting import Exports
 from app.kit.bodies import Bodies
 from app.kit.db import DATABASE_ERRORS, Sessions
 from app.kit.http import Heads, UnexpectedErrors
@@ -86,6 +87,7 @@ def create_app(
     app.state.settings = settings
     app.state.sessions = sessions
     app.state.limits = Limits(settings)
+    app.state.exports = Exports(settings)
     app.state.x_posts = webhook.XPosts(settings, sessions)
     # the one added last is the outermost
     app.add_middleware(

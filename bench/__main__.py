@@ -12,11 +12,11 @@ from typing import Any
 
 import uvloop
 
-from bench import answer
+from bench import answer, export
 
 RESULTS = Path(__file__).parent / "results.json"
 Run = Callable[..., Awaitable[list[dict[str, Any]]]]
-BENCHMARKS: dict[str, Run] = {"answer": answer.run}
+BENCHMARKS: dict[str, Run] = {"answer": answer.run, "export": export.run}
 
 
 async def main(names: list[str], runs: int) -> list[dict[str, Any]]:
@@ -30,7 +30,8 @@ def show(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         low, high = row["spread"]
         figure = f"{row['value']:>12,.4g} {row['unit']}"
-        print(f"{row['name']:16}{figure}   {low:,.4g} to {high:,.4g} in {row['runs']} runs")
+        beside = f"   {row['ratio']:.2f} of {row['bound']:,.4g}" if row["bound"] else ""
+        print(f"{row['name']:16}{figure}   {low:,.4g} to {high:,.4g} in {row['runs']} runs{beside}")
 
 
 if __name__ == "__main__":

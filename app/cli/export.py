@@ -48,7 +48,12 @@ def export(
 
 async def _export(what: What, file_format: Format, out: Path | None) -> int:
     from rich.console import Console  # noqa: PLC0415
-    from rich.progress import Progress, SpinnerColumn, TextColumn  # noqa: PLC0415
+    from rich.progress import (  # noqa: PLC0415
+        FileSizeColumn,
+        Progress,
+        SpinnerColumn,
+        TransferSpeedColumn,
+    )
 
     from app.config import get_settings  # noqa: PLC0415 - `--help` shall not wait for these
     from app.database import open_sessions  # noqa: PLC0415
@@ -58,7 +63,7 @@ async def _export(what: What, file_format: Format, out: Path | None) -> int:
         raise ExportError("parquet is not for a terminal: give --out FILE")
     console = Console(stderr=True)
     shown = Progress(
-        SpinnerColumn(), TextColumn("{task.completed:,.0f} rows"), console=console,
+        SpinnerColumn(), FileSizeColumn(), TransferSpeedColumn(), console=console,
         disable=out is None or not console.is_terminal, transient=True,
     )  # fmt: skip
     async with open_sessions(get_settings()) as sessions:
@@ -77,13 +82,13 @@ async def _write(
     sessions: "Sessions", what: What, file_format: Format, target: IO[bytes], shown: "Progress"
 ) -> int:
     from app.insight import exporting  # noqa: PLC0415
+    from app.insight.export_queries import EXPORTS  # noqa: PLC0415
 
     task = shown.add_task(what, total=None)
+
+    async def write(data: bytes) -> None:
+        target.write(data)
+        shown.advance(task, len(data))
+
     async with sessions.begin() as session:
-        return await exporting.export(
-            session,
-            what,
-            file_format=file_format,
-            out=target,
-            progress=lambda rows: shown.advance(task, rows),
-        )
+        return await exporting.export(session, EXPORTS[what], file_format=file_format, write=write)

@@ -1,111 +1,108 @@
-"""Whole tables for an analyst, in constant memory and from one snapshot."""
+"""Whole sets for an analyst, in constant memory and from one snapshot. PostgreSQL's COPY writes CSV
+and NDJSON as they leave, and Arrow makes Parquet of its CSV: no value becomes a Python object.
+"""
 
-import csv
-import io
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import IO, Any, Literal
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Literal
+from uuid import UUID
 
-import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.insight import queries
+from app.config import Settings
+from app.errors import TooManyRequests, Unavailable
+from app.insight import export_queries as queries
+from app.insight import filters
+from app.insight.filters import Filters
+from app.kit.db import Query, Sessions, copy_out
+from app.partners.tenancy import confine
 
 Format = Literal["csv", "ndjson", "parquet"]
-WHAT = tuple(queries.EXPORTS)
-CHUNK_ROWS = 5_000
+MEDIA_TYPES: dict[Format, str] = {
+    "csv": "text/csv; charset=utf-8; header=present",
+    "ndjson": "application/x-ndjson",
+    "parquet": "application/vnd.apache.parquet",
+}
+RETRY_SECONDS = 15
+Write = Callable[[bytes], Awaitable[None]]
 
-Write = Callable[[Sequence[Sequence[Any]]], None]
-
-
-async def export(
-    session: AsyncSession,
-    what: str,
-    *,
-    file_format: Format,
-    out: IO[bytes],
-    progress: Callable[[int], None] = lambda _rows: None,
-) -> int:
-    """Writes all rows of one of WHAT and answers how many. An empty set still has its header."""
-    result = await queries.stream_export(session, what, chunk=CHUNK_ROWS)
-    written = 0
-    with _WRITERS[file_format](list(result.keys()), out) as write:
-        async for rows in result.partitions(CHUNK_ROWS):
-            write(rows)
-            written += len(rows)
-            progress(len(rows))
-    return written
+# JSON escapes the two, so a CSV with them for quote and delimiter is the bare lines
+_BARE = {"format": "csv", "quote": "\x01", "delimiter": "\x02"}
 
 
-@contextmanager
-def _csv(names: Sequence[str], out: IO[bytes]) -> Iterator[Write]:
-    text = io.TextIOWrapper(out, encoding="utf-8", newline="", write_through=True)
-    writer = csv.writer(text)
-    writer.writerow(names)
-
-    def write(rows: Sequence[Sequence[Any]]) -> None:
-        writer.writerows([_plain(value) for value in row] for row in rows)
-
-    try:
-        yield write
-        text.flush()
-    finally:
-        text.detach()
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 - of any column
-    """As the NDJSON export has it: times in RFC 3339. A text that a spreadsheet would take for a
-    formula is made harmless.
+async def export(session: AsyncSession, query: Query, *, file_format: Format, write: Write) -> int:
+    """Writes all rows and answers how many. An empty set still has its header. Raises what `write`
+    does, and what the database does: what was written until then is no whole file.
     """
-    if hasattr(value, "isoformat"):
-        return value.isoformat()
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return "'" + value
-    return value
+    await queries.take_any_time(session)
+    if file_format == "csv":
+        lines = queries.as_csv(query)
+        return await copy_out(session, lines, write=write, format="csv", header=True)
+    if file_format == "ndjson":
+        return await copy_out(session, queries.as_json(query), write=write, **_BARE)
+
+    from app.insight.parquet import ParquetFile  # noqa: PLC0415 - 100 ms and 60 MB, when asked for
+
+    async with ParquetFile(query.selected_columns, write) as file:
+        return await copy_out(session, query, write=file.take, format="csv")
 
 
-@contextmanager
-def _ndjson(names: Sequence[str], out: IO[bytes]) -> Iterator[Write]:
-    encode = msgspec.json.encode
-
-    def write(rows: Sequence[Sequence[Any]]) -> None:
-        out.writelines(encode(dict(zip(names, row, strict=True))) + b"\n" for row in rows)
-
-    yield write
-
-
-@contextmanager
-def _parquet(names: Sequence[str], out: IO[bytes]) -> Iterator[Write]:
-    """A column's type is the database's: a first chunk of nulls alone must not decide it."""
-    import pyarrow as pa  # noqa: PLC0415 - 100 ms and 60 MB, for those who ask for it
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
-    schema = pa.schema([(name, _parquet_type(pa, name)) for name in names])
-    with pq.ParquetWriter(out, schema, compression="zstd") as writer:
-
-        def write(rows: Sequence[Sequence[Any]]) -> None:
-            columns = [
-                [
-                    str(value) if pa.types.is_string(kind) and value is not None else value
-                    for value in column
-                ]
-                for column, kind in zip(zip(*rows, strict=True), schema.types, strict=True)
-            ]
-            writer.write_table(pa.table(columns, schema=schema))
-
-        yield write
+async def export_sales(
+    sessions: Sessions,
+    *,
+    wanted: Filters,
+    partner_id: UUID | None,
+    file_format: Format,
+    write: Write,
+) -> int:
+    """In a transaction of its own; a partner's is confined to what is his. Raises as `export`
+    does, and Invalid for a filter that names what is not there.
+    """
+    async with sessions.begin() as session:
+        if partner_id is not None:
+            await confine(session, partner_id=partner_id)
+        conditions = await filters.conditions(session, wanted)
+        query = queries.sales(conditions, for_partner=partner_id is not None)
+        return await export(session, query, file_format=file_format, write=write)
 
 
-def _parquet_type(pa: Any, name: str) -> Any:  # noqa: ANN401 - a module loaded late
-    if name.endswith("_at") or name == "valid_until":
-        return pa.timestamp("us", tz="UTC")
-    if name.endswith("_minor"):
-        return pa.int64()
-    if name in ("uses", "uses_max", "offer_version", "reach"):
-        return pa.int32()
-    if name == "mentions_programme":
-        return pa.bool_()
-    return pa.string()
+class TooManyExports(TooManyRequests):
+    code = "too_many_exports"
 
 
-_WRITERS = {"csv": _csv, "ndjson": _ndjson, "parquet": _parquet}
+class Exports:
+    """An export holds a connection for as long as its reader takes. So many at once in a process,
+    and never the last connection of its pool, so that purchases find one; one at a time for each
+    caller, so that nobody waits for another's; and none for ever.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._most = min(settings.exports_max, settings.pool_size - 1)
+        self._seconds_max = settings.export_seconds_max
+        self._callers: set[UUID] = set()
+
+    @asynccontextmanager
+    async def place(self, caller: UUID) -> AsyncIterator[None]:
+        """Raises TooManyExports, and Unavailable when it takes too long."""
+        if caller in self._callers:
+            raise TooManyExports(
+                "an export of yours is still being read: one at a time",
+                retry_seconds=RETRY_SECONDS,
+            )
+        if len(self._callers) >= self._most:
+            raise TooManyExports(
+                f"{self._most} exports are being read, no more run at once",
+                retry_seconds=RETRY_SECONDS,
+            )
+        self._callers.add(caller)
+        try:
+            async with asyncio.timeout(self._seconds_max):
+                yield
+        except TimeoutError as error:
+            raise Unavailable(
+                f"an export may take {self._seconds_max} s: filter it, or read it faster",
+                code="export_too_slow",
+            ) from error
+        finally:
+            self._callers.remove(caller)

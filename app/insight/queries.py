@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Executable, Row, Select, func, select, text
-from sqlalchemy.ext.asyncio import AsyncResult, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.insight.models import Sale, SalesDay
@@ -306,65 +306,6 @@ async def count_waiting_replies(session: AsyncSession) -> int:
 async def has_members(session: AsyncSession) -> bool:
     found: bool = (await session.execute(text("SELECT EXISTS (SELECT FROM members)"))).scalar_one()
     return found
-
-
-# What leaves the house. Each is one statement, so one snapshot; amounts are minor units.
-EXPORTS = {
-    "redemptions": """
-        SELECT r.id AS redemption_id, r.state, r.reason, offers.ref AS offer_ref,
-               partners.ref AS partner, offers.hashtag, c.network, c.post_id, m.ref AS member_ref,
-               p.ref AS purchase_id, p.occurred_at AS purchased_at, c.posted_at, p.channel,
-               p.customer_kind, p.currency, p.authorised_minor, p.cleared_minor, p.refunded_minor,
-               p.net_minor, r.owed_minor AS reward_minor, r.credited_minor
-        FROM redemptions r
-        JOIN purchases p ON p.id = r.purchase_id
-        JOIN coupons c ON c.id = r.coupon_id
-        JOIN members m ON m.id = p.member_id
-        JOIN offers ON offers.id = c.offer_id
-        JOIN partners ON partners.id = offers.partner_id
-        ORDER BY r.id
-    """,
-    "coupons": """
-        SELECT c.id AS coupon_id, offers.ref AS offer_ref, partners.ref AS partner, offers.hashtag,
-               c.offer_version, m.ref AS member_ref, c.network, c.post_id, c.posted_at, c.loaded_at,
-               c.valid_until, c.uses, c.uses_max, offers.currency, c.reserved_minor, c.spent_minor,
-               c.closed_at
-        FROM coupons c
-        JOIN members m ON m.id = c.member_id
-        JOIN offers ON offers.id = c.offer_id
-        JOIN partners ON partners.id = offers.partner_id
-        ORDER BY c.id
-    """,
-    "posts": """
-        SELECT p.network, p.post_id, p.root_id, p.author_id, p.posted_at, p.received_at, p.source,
-               p.mentions_programme, p.lang, p.reach, offers.ref AS offer_ref, offers.hashtag,
-               d.outcome, d.decided_at, d.coupon_id
-        FROM posts p
-        LEFT JOIN decisions d ON d.network = p.network AND d.post_id = p.post_id
-        LEFT JOIN offers ON offers.id = d.offer_id
-        ORDER BY p.network, p.post_id, d.offer_id
-    """,
-    "credits": """
-        SELECT l.id AS line_id, l.batch_id, b.created_at, b.acknowledged_at, m.ref AS member_ref,
-               l.card_ref, l.amount_minor, l.currency, l.state, l.failure, l.redemption_id,
-               l.adjustment_id, a.ref AS adjustment_ref
-        FROM credit_lines l
-        JOIN credit_batches b ON b.id = l.batch_id
-        JOIN members m ON m.id = l.member_id
-        LEFT JOIN adjustments a ON a.id = l.adjustment_id
-        ORDER BY l.batch_id, l.id
-    """,
-}
-
-
-async def stream_export(session: AsyncSession, what: str, *, chunk: int) -> AsyncResult[Any]:
-    """A server-side cursor of the whole set, `chunk` rows in memory at a time, however long it
-    takes.
-    """
-    await session.execute(text("SET LOCAL transaction_timeout = 0"))
-    return await session.stream(
-        text(EXPORTS[what]), execution_options={"yield_per": chunk, "max_row_buffer": chunk}
-    )
 
 
 async def find_transaction(session: AsyncSession, transaction_id: str) -> Row[Any] | None:

@@ -1,12 +1,12 @@
 """The database as every context uses it: one metadata, one way to connect, one way to COPY."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy import BigInteger, DateTime, MetaData, Text
+from sqlalchemy import BigInteger, DateTime, MetaData, Select, Text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import (
@@ -27,6 +27,7 @@ type_annotation_map = {
 }
 
 Sessions = async_sessionmaker[AsyncSession]
+Query = Select[*tuple[Any, ...]]
 
 # What a transaction has read it acts on no later than this: posts/lookback.py counts on it.
 TRANSACTION_SECONDS_MAX = 180
@@ -106,6 +107,29 @@ async def copy_rows(
     """
     if not rows:
         return
-    connection = await (await session.connection()).get_raw_connection()
-    driver: Any = connection.driver_connection
+    driver = await _driver(session)
     await driver.copy_records_to_table(table, records=rows, columns=list(columns))
+
+
+async def copy_out(
+    session: AsyncSession,
+    query: Query,
+    *,
+    write: Callable[[bytes], Awaitable[None]],
+    **options: str | bool,
+) -> int:
+    """COPY of the query's rows to `write`, as fast as that takes them and no faster; answers how
+    many. Each piece is of whole rows. When `write` raises, or the task is cancelled, the server is
+    told to stop. Raises what `write` does, and asyncpg's own errors.
+    """
+    # COPY takes no parameters: asyncpg has PostgreSQL quote each value as its own type
+    dialect = session.get_bind().dialect
+    compiled = query.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
+    values = [compiled.params[name] for name in compiled.positiontup or ()]
+    driver = await _driver(session)
+    status: str = await driver.copy_from_query(str(compiled), *values, output=write, **options)
+    return int(status.removeprefix("COPY "))
+
+
+async def _driver(session: AsyncSession) -> Any:  # noqa: ANN401 - asyncpg's connection
+    return (await (await session.connection()).get_raw_connection()).driver_connection

@@ -2,7 +2,6 @@
 
 from sqlalchemy import text
 
-from app.insight import queries as insight
 from app.insight.verify import verify
 from app.kit.db import TRANSACTION_SECONDS_MAX, Sessions
 
@@ -13,10 +12,7 @@ class TestATransaction:
             limit = await session.scalar(text("SHOW transaction_timeout"))
         assert limit == f"{TRANSACTION_SECONDS_MAX // 60}min"
 
-    async def test_of_an_export_or_a_verification_takes_its_time(self, sessions: Sessions) -> None:
+    async def test_of_a_verification_takes_its_time(self, sessions: Sessions) -> None:
         async with sessions() as session:
             await verify(session)
-            assert await session.scalar(text("SHOW transaction_timeout")) == "0"
-        async with sessions() as session:
-            await insight.stream_export(session, "coupons", chunk=10)
             assert await session.scalar(text("SHOW transaction_timeout")) == "0"
