@@ -32,6 +32,7 @@ from app.offers import endpoints as offers
 from app.partners import endpoints as partners
 from app.posts import endpoints as posts
 from app.posts import webhook
+from app.privacy import endpoints as privacy
 from app.redemptions import endpoints as redemptions
 from app.replies import endpoints as replies
 from app.replies import gauges
@@ -57,6 +58,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     posts.router,
     insight.router,
     members.router,
+    privacy.router,
     replies.router,
     redemptions.router,
     ledger.router,

@@ -47,7 +47,7 @@ async def make(
     Raises NotFound for a member or a partner that is not there, Conflict when the ref names another
     claim, or another claim that was not refused names the transaction.
     """
-    await members.get_member(session, member_id=given.member_id)
+    await members.lock_member(session, given.member_id)  # an erasure forgets all his claims
     values = {**given._asdict(), "partner_id": await _partner_id(session, partner)}
     claim = await queries.insert_claim(session, {**values, "created_at": now})
     if claim is None:

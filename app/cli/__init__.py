@@ -20,6 +20,7 @@ COMMANDS = {
     "x": ("app.cli.x:app", "Connect the account on X; see what works and what it costs."),
     "jobs": ("app.cli.jobs:app", "Run what time does to offers, purchases and coupons."),
     "clock": ("app.cli.clock:app", "Show and move the test clock."),
+    "members": ("app.cli.members:app", "Show or erase all that is kept of a member."),
     "keys": ("app.cli.keys:app", "Create, list and revoke API keys."),
     "demo": ("app.cli.demo.command:demo", "Watch the whole way, from posts to credits."),
     "sandbox": ("app.cli.sandbox:sandbox", "Run a stand-in for X."),

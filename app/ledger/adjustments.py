@@ -81,7 +81,7 @@ async def adjust(
 
 async def _completed(session: AsyncSession, given: NewAdjustment) -> NewAdjustment:
     """With the partner of its redemption, once all that it names is known to belong together."""
-    await members.get_member(session, member_id=given.member_id)
+    await members.lock_member(session, given.member_id)  # nobody is given money while he is erased
     if given.partner_id is not None:
         await partners.find_partner(session, ref_or_id=str(given.partner_id))
     if given.redemption_id is not None:

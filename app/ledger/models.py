@@ -132,6 +132,7 @@ class CreditLine(Base):
         CheckConstraint("state IN ('pending', 'acknowledged', 'failed')", name="state"),
         CheckConstraint("(state = 'failed') = (failure IS NOT NULL)", name="failure"),
         Index("ix_credit_lines_redemption_id", "redemption_id"),
+        Index("ix_credit_lines_card_ref", "card_ref"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
@@ -143,7 +144,9 @@ class CreditLine(Base):
         ForeignKey("adjustments.id", ondelete="RESTRICT")
     )
     member_id: Mapped[UUID] = mapped_column(ForeignKey("members.id", ondelete="RESTRICT"))
-    card_ref: Mapped[str] = mapped_column(ForeignKey("cards.ref", ondelete="RESTRICT"))
+    card_ref: Mapped[str] = mapped_column(
+        ForeignKey("cards.ref", onupdate="CASCADE", ondelete="RESTRICT")
+    )
     amount_minor: Mapped[int]
     currency: Mapped[str]
     state: Mapped[str] = mapped_column(server_default="pending")

@@ -12,10 +12,11 @@ from app.members.schemas import CardIn, MemberLine
 CLOCKS_DIFFER_MAX = timedelta(minutes=5)
 
 Outcome = Literal["created", "changed", "unchanged", "rejected"]
-RejectionCode = Literal["consent_in_future", "account_taken", "card_taken"]
+RejectionCode = Literal["consent_in_future", "member_erased", "account_taken", "card_taken"]
 
 _REASONS: dict[RejectionCode, str] = {
     "consent_in_future": "consented_at is in the future",
+    "member_erased": "the member was erased after this consent",
     "account_taken": "the account belongs to another member",
     "card_taken": "the card belongs to another member",
 }
@@ -77,6 +78,7 @@ class Enrolment:
     cards: dict[str, CardState]
     consents: set[tuple[UUID, datetime]]
     unlinked: Mapping[tuple[str, str, UUID], datetime]
+    erased: Mapping[str, datetime]  # when members of these refs were, also of who is here again
     new_consents: list[tuple[UUID, datetime]] = field(default_factory=list)
 
     def take(self, line: MemberLine, *, now: datetime) -> SavedMember:
@@ -86,6 +88,9 @@ class Enrolment:
         card = self.cards.get(line.card.card_ref)
         if line.consented_at > now + CLOCKS_DIFFER_MAX:
             return _rejected("consent_in_future")
+        erased_at = self.erased.get(line.member_ref)
+        if erased_at is not None and line.consented_at <= erased_at:
+            return _rejected("member_erased")
         if account and (member is None or account.member_id != member.id):
             return _rejected("account_taken")
         if card and (member is None or card.member_id != member.id):

@@ -36,7 +36,7 @@ async def members_locked(session: AsyncSession, refs: Sequence[str]) -> dict[str
             Member.country,
             Member.opted_out_at,
         )
-        .where(Member.ref == func.any(list(refs)))
+        .where(Member.ref == func.any(list(refs)), Member.erased_at.is_(None))
         .order_by(Member.id)
         .with_for_update(key_share=True)
     )

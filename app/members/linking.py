@@ -8,9 +8,9 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.errors import NotFound
+from app.errors import Conflict, NotFound
 from app.kit.ids import new_id
-from app.members import cards, enrolment_queries, queries, service
+from app.members import cards, enrolment_queries, erasure_queries, queries, service
 from app.members.models import Member
 from app.members.schemas import AccountIn, CardIn
 
@@ -36,9 +36,13 @@ async def link_by_network(
 ) -> Member:
     """Made if unknown, with the account, the card and the consent. `vouched_at`: when the issuer
     has made its link. Raises Conflict when account or card belong to another member, when the card
-    was replaced, or removed since, or one is one too many.
+    was replaced, or removed since, when the member was erased since, or one is one too many.
     """
     member = await _ensure_member(session, holder, now)
+    # once the member is locked: an erasure of him that went on meanwhile is done
+    erased_at = (await erasure_queries.erased_since(session, [holder.ref])).get(holder.ref)
+    if erased_at is not None and vouched_at <= erased_at:
+        raise Conflict("the member was erased since the link was made", code="handoff_expired")
     # in the order of an enrolment: the account first, then the card
     await service.add_account(
         session, member_id=member.id, account=account, now=now, proved_by="oauth"

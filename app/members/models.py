@@ -1,7 +1,15 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, func, text
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKey,
+    Identity,
+    Index,
+    LargeBinary,
+    func,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.kit.db import Base
@@ -18,6 +26,8 @@ class Member(Base):
     time_zone: Mapped[str | None]
     country: Mapped[str | None]
     opted_out_at: Mapped[datetime | None]
+    # nothing here tells any more who he was; what money hangs on goes on referring to the row
+    erased_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -75,6 +85,17 @@ class UnlinkedAccount(Base):
     unlinked_at: Mapped[datetime]
 
 
+class ErasedName(Base):
+    """The digest of what an erased member was called, or of an account of his: by it an older line
+    or link does not bring him back, and the account is left alone. The name itself is nowhere.
+    """
+
+    __tablename__ = "erased_names"
+
+    digest: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    erased_at: Mapped[datetime]
+
+
 class Card(Base):
     """A card as its issuer names it. There is no card number here, nor anywhere."""
 
@@ -84,6 +105,11 @@ class Card(Base):
         CheckConstraint(r"last4 ~ '^\d{4}$'", name="last4"),
         CheckConstraint("replaced_by <> ref", name="replaced_by"),
         Index("ix_cards_member_id", "member_id"),
+        Index(
+            "ix_cards_replaced_by",
+            "replaced_by",
+            postgresql_where=text("replaced_by IS NOT NULL"),
+        ),
     )
 
     ref: Mapped[str] = mapped_column(primary_key=True)
@@ -91,7 +117,9 @@ class Card(Base):
     network: Mapped[str | None]
     last4: Mapped[str | None]
     state: Mapped[str] = mapped_column(server_default="active")
-    replaced_by: Mapped[str | None] = mapped_column(ForeignKey("cards.ref", ondelete="RESTRICT"))
+    replaced_by: Mapped[str | None] = mapped_column(
+        ForeignKey("cards.ref", onupdate="CASCADE", ondelete="RESTRICT")
+    )
     added_at: Mapped[datetime]
     # the last time: what the issuer has signed before it does not bring the card back
     removed_at: Mapped[datetime | None]

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.kit.arrays import as_arrays
 from app.kit.pagination import Paging
 from app.members.domain import Summary
+from app.members.erasure_queries import digest_of_account
 from app.members.models import Account, Card, Member
 
 
@@ -48,7 +49,12 @@ TO_LOOK_BACK = text(
 ).bindparams(MOST)
 
 # as the row is now, whatever the session has read of it before it was locked
-_LOCKED = select(Member).with_for_update(key_share=True).execution_options(populate_existing=True)
+_LOCKED = (
+    select(Member)
+    .where(Member.erased_at.is_(None))
+    .with_for_update(key_share=True)
+    .execution_options(populate_existing=True)
+)
 
 # asked by the thousand
 
@@ -92,13 +98,17 @@ async def count_accounts(
 async def find_card_holders(
     session: AsyncSession, *, card_refs: Sequence[str]
 ) -> dict[str, CardHolder]:
+    """Their members cannot be erased until the transaction ends: who waits for an erasure finds the
+    member's row changed, and so does not find him.
+    """
     found = await session.execute(
         text(
             """
             SELECT card.ref, member.id, member.country, member.time_zone
             FROM cards AS card JOIN members AS member ON member.id = card.member_id
             WHERE card.ref = ANY(CAST(:card_refs AS text[]))
-                AND card.state IN ('active', 'replaced')
+                AND card.state IN ('active', 'replaced') AND member.erased_at IS NULL
+            ORDER BY member.id FOR KEY SHARE OF member
             """
         ),
         {"card_refs": list(card_refs)},
@@ -161,8 +171,10 @@ async def lock_members_of(
 async def find_former_holders(session: AsyncSession, card_refs: Sequence[str]) -> dict[str, UUID]:
     found = await session.execute(
         text(
-            "SELECT ref, member_id FROM cards "
-            "WHERE ref = ANY(CAST(:refs AS text[])) AND state = 'removed'"
+            "SELECT card.ref, card.member_id FROM cards AS card "
+            "JOIN members AS member ON member.id = card.member_id "
+            "WHERE card.ref = ANY(CAST(:refs AS text[])) AND card.state = 'removed' "
+            "AND member.erased_at IS NULL ORDER BY member.id FOR KEY SHARE OF member"
         ),
         {"refs": list(card_refs)},
     )
@@ -218,7 +230,9 @@ async def add_to_summaries(
 async def list_members(
     session: AsyncSession, paging: Paging, *, ref: str | None
 ) -> Sequence[Member]:
-    query = select(Member).order_by(Member.id).limit(paging.limit + 1)
+    query = (
+        select(Member).where(Member.erased_at.is_(None)).order_by(Member.id).limit(paging.limit + 1)
+    )
     if ref is not None:
         query = query.where(Member.ref == ref)
     if paging.after is not None:
@@ -227,7 +241,9 @@ async def list_members(
 
 
 async def member_by_id(session: AsyncSession, member_id: UUID) -> Member | None:
-    return await session.get(Member, member_id)
+    return await session.scalar(
+        select(Member).where(Member.id == member_id, Member.erased_at.is_(None))
+    )
 
 
 async def member_by_ref_or_id(
@@ -236,7 +252,7 @@ async def member_by_ref_or_id(
     """A ref may have the shape of an id: then it goes first."""
     return await session.scalar(
         select(Member)
-        .where(or_(Member.ref == ref, Member.id == member_id))
+        .where(or_(Member.ref == ref, Member.id == member_id), Member.erased_at.is_(None))
         .order_by(Member.ref != ref)
         .limit(1)
     )
@@ -344,10 +360,16 @@ async def newest_accounts(session: AsyncSession, *, network: str, most: int) -> 
 async def find_stopped(
     session: AsyncSession, *, network: str, account_ids: Collection[str]
 ) -> set[str]:
+    """An account whose member was erased is left alone too."""
     found = await session.scalars(
         text(
-            "SELECT account_id FROM stopped_accounts "
-            "WHERE network = :network AND account_id = ANY(CAST(:account_ids AS text[]))"
+            f"""
+            SELECT account_id FROM stopped_accounts
+            WHERE network = :network AND account_id = ANY(CAST(:account_ids AS text[]))
+            UNION
+            SELECT asked.account_id FROM unnest(CAST(:account_ids AS text[])) AS asked (account_id)
+            JOIN erased_names ON digest = {digest_of_account(":network", "asked.account_id")}
+            """  # noqa: S608 - names of columns
         ),
         {"network": network, "account_ids": list(account_ids)},
     )
@@ -393,12 +415,20 @@ async def set_opted_out(
 
 
 async def clear_stops(session: AsyncSession, consents: Sequence[tuple[UUID, datetime]]) -> None:
-    """Of all accounts of members who have consented since. The members' rows are locked already,
-    and accounts that are new are written.
+    """Of all accounts of members who have consented since, said by the accounts or followed from an
+    erasure. The members' rows are locked already, and accounts that are new are written.
     """
     await session.execute(
         text(
-            """
+            f"""
+            WITH known_again AS (
+                DELETE FROM erased_names USING
+                    unnest(CAST(:member_ids AS uuid[]), CAST(:at AS timestamptz[]))
+                        AS consent (member_id, at)
+                    JOIN accounts ON accounts.member_id = consent.member_id
+                WHERE digest = {digest_of_account("accounts.network", "accounts.account_id")}
+                    AND erased_at < consent.at
+            )
             DELETE FROM stopped_accounts WHERE (network, account_id) IN (
                 SELECT stopped.network, stopped.account_id
                 FROM unnest(CAST(:member_ids AS uuid[]), CAST(:at AS timestamptz[]))
@@ -410,7 +440,7 @@ async def clear_stops(session: AsyncSession, consents: Sequence[tuple[UUID, date
                     AND stopped.stopped_at < consent.at
                 ORDER BY stopped.network, stopped.account_id FOR UPDATE OF stopped
             )
-            """
+            """  # noqa: S608 - names of columns
         ),
         as_arrays(("member_ids", "at"), consents),
     )

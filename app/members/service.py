@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import Conflict, Invalid, NotFound
 from app.kit.pagination import Paging
-from app.members import enrolment_queries, queries
+from app.members import enrolment_queries, erasure_queries, queries
 from app.members.domain import Enrolment, SavedMember, Summary, summarise
 from app.members.models import Account, Member
 from app.members.queries import Author, CardHolder, LinkedAccount
@@ -72,7 +72,8 @@ async def _save_members(
         session, [member.id for member in members.values()]
     )
     unlinked = await enrolment_queries.unlinked_since(session, keys)
-    enrolment = Enrolment(members, accounts, cards, consents, unlinked)
+    erased = await erasure_queries.erased_since(session, {row.member_ref for row in rows})
+    enrolment = Enrolment(members, accounts, cards, consents, unlinked, erased)
     results = [enrolment.take(row, now=now) for row in rows]
     await _write(session, enrolment, now)
     return results
@@ -104,8 +105,8 @@ async def _write(session: AsyncSession, enrolment: Enrolment, now: datetime) -> 
 
 
 async def enrol_member(session: AsyncSession, *, row: MemberLine, now: datetime) -> Enrolled:
-    """Raises Conflict when the account or the card belongs to another member, Invalid when the
-    consent is yet to come.
+    """Raises Conflict when the account or the card belongs to another member, or the member was
+    erased after this consent; Invalid when the consent is yet to come.
     """
     saved = (await save_members(session, rows=[row], now=now))[0]
     if saved.member_id is None:

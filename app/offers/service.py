@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.errors import Conflict, Forbidden, Invalid, NotFound
 from app.kit.constraints import violated_constraint
 from app.kit.hashtags import tag_key
+from app.members import service as members
 from app.offers import queries
 from app.offers.models import Coupon, Offer, OfferCounter, OfferVersion
 from app.offers.rows import counter_columns, differences, offer_columns, version_columns
@@ -364,5 +365,6 @@ async def read_terms(
 async def wallet(
     session: AsyncSession, *, member_id: UUID
 ) -> Sequence[tuple[Coupon, Offer, OfferVersion]]:
-    """Each with the terms that it was loaded under."""
+    """Each with the terms that it was loaded under. Raises NotFound."""
+    await members.get_member(session, member_id=member_id)
     return await queries.member_coupons(session, member_id)

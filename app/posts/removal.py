@@ -5,7 +5,7 @@ Coupons, money and counts stay as they are: what was promised for the post was e
 rows go on belonging together by ids that were drawn for them and mean nothing outside.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import uuid4
 
@@ -43,17 +43,22 @@ async def _forget(session: AsyncSession, *, network: str, ids: Sequence[str]) ->
     await offers.lock_counters(session, offer_ids)
     kept = await queries.kept_posts(session, network=network, ids=ids)
     renamed = rename(kept)
+    await carry_out(session, network=network, renamed=renamed)
+    await queries.rename_rejected(
+        session,
+        network=network,
+        new_ids={one: renamed[one].post_id if one in renamed else _drawn() for one in ids},
+    )
+
+
+async def carry_out(session: AsyncSession, *, network: str, renamed: Mapping[str, Renamed]) -> None:
+    """The counters of the offers that the posts have named are locked."""
     coupons = await queries.coupons_of_posts(session, network=network, ids=renamed)
     await offers.rename_posts(
         session, new_ids={coupon: renamed[post_id].post_id for coupon, post_id in coupons.items()}
     )
     await queries.rename_posts(session, network=network, renamed=renamed)
     await replies.rename_posts(session, network=network, renamed=renamed)
-    await queries.rename_rejected(
-        session,
-        network=network,
-        new_ids={one: renamed[one].post_id if one in renamed else _drawn() for one in ids},
-    )
 
 
 def rename(kept: Sequence[KeptPost]) -> dict[str, Renamed]:

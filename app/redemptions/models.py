@@ -33,7 +33,9 @@ class Purchase(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     ref: Mapped[str] = mapped_column(unique=True)
     member_id: Mapped[UUID] = mapped_column(ForeignKey("members.id", ondelete="RESTRICT"))
-    card_ref: Mapped[str] = mapped_column(ForeignKey("cards.ref", ondelete="RESTRICT"))
+    card_ref: Mapped[str] = mapped_column(
+        ForeignKey("cards.ref", onupdate="CASCADE", ondelete="RESTRICT")
+    )
     acceptor_id: Mapped[UUID] = mapped_column(ForeignKey("acceptors.id", ondelete="RESTRICT"))
     partner_id: Mapped[UUID] = mapped_column(ForeignKey("partners.id", ondelete="RESTRICT"))
     channel: Mapped[str]
@@ -64,6 +66,11 @@ class CardTransaction(Base):
         CheckConstraint("amount_minor >= 0", name="amount"),
         CheckConstraint("purchase_id IS NOT NULL OR type = 'refund'", name="purchase"),
         Index("ix_card_transactions_purchase_id", "purchase_id"),
+        Index(
+            "ix_card_transactions_unmatched",
+            "card_ref",
+            postgresql_where=text("purchase_id IS NULL"),
+        ),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)

@@ -23,6 +23,7 @@ from app.errors import Unavailable
 from app.kit.db import Sessions, sqlstate
 from app.ledger import service as ledger
 from app.members import service as members
+from app.members.erasure_queries import ERASED
 from app.offers import service as offers
 from app.partners import service as partners
 from app.partners.service import ConfirmedPlace
@@ -130,8 +131,10 @@ async def record(
 
 
 async def _open(session: AsyncSession, transactions: Sequence[Transaction], now: datetime) -> Books:
-    seen = await queries.seen_transactions(session, {one.id for one in transactions})
-    books = Books(now, {row.id: _as_answered(row) for row in seen}, holders={}, places={})
+    given = {one.id: one for one in transactions}
+    seen = await queries.seen_transactions(session, given)
+    known = {row.id: _as_answered(row, given[row.id]) for row in seen}
+    books = Books(now, known, holders={}, places={})
     fresh = [one for one in transactions if one.id not in books.seen]
     if not fresh:
         return books
@@ -150,9 +153,11 @@ async def _open(session: AsyncSession, transactions: Sequence[Transaction], now:
     return books
 
 
-def _as_answered(row: queries.SeenTransaction) -> tuple[Transaction, Answer]:
-    transaction = msgspec.convert({**row._asdict(), "purchase_id": row.purchase_ref}, Transaction)
-    return transaction, msgspec.convert(row.answer, Answer)
+def _as_answered(row: queries.SeenTransaction, repeat: Transaction) -> tuple[Transaction, Answer]:
+    """The card of an erased member has no name any more: it is taken for the repeat's."""
+    card_ref = repeat.card_ref if row.card_ref.startswith(ERASED) else row.card_ref
+    found = {**row._asdict(), "purchase_id": row.purchase_ref, "card_ref": card_ref}
+    return msgspec.convert(found, Transaction), msgspec.convert(row.answer, Answer)
 
 
 def _arrivals(books: Books, transactions: Sequence[Transaction]) -> list[_Arrival]:

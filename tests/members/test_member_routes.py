@@ -178,3 +178,21 @@ class TestAccounts:
         answers = [await client.delete(url, headers=issuer) for _ in range(2)]
         assert [answer.status_code for answer in answers] == [204, 404]
         assert answers[1].json()["code"] == "account_not_found"
+
+
+class TestAReissue:
+    async def test_puts_the_new_card_in_the_place_of_the_old_one(
+        self, client: httpx.AsyncClient, issuer: dict[str, str], member_id: str
+    ) -> None:
+        path = f"/v1/members/{member_id}/cards"
+        reissue = {"card_ref": "c-2", "last4": "5151", "replaces": "c-1"}
+        answers = [await client.post(path, headers=issuer, json=reissue) for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [201, 200]
+        cards = (await client.get(path, headers=issuer)).json()["items"]
+        assert [(card["card_ref"], card["state"], card["replaced_by"]) for card in cards] == [
+            ("c-1", "replaced", "c-2"),
+            ("c-2", "active", None),
+        ]
+        again = {"card_ref": "c-3", "replaces": "c-1"}
+        refused = await client.post(path, headers=issuer, json=again)
+        assert (refused.status_code, refused.json()["code"]) == (409, "card_state")
