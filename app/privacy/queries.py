@@ -28,9 +28,16 @@ _ACCOUNTS = """
         SELECT FROM accounts a WHERE a.network = u.network AND a.account_id = u.account_id
     )
 """
+# Of those, and what his coupons came from, in all versions.
 _POSTS = f"""
     SELECT p.network, p.post_id, p.root_id FROM ({_ACCOUNTS}) mine
     JOIN posts p ON p.network = mine.network AND p.author_id = mine.account_id
+    UNION
+    SELECT version.network, version.post_id, version.root_id
+    FROM coupons c JOIN posts p ON p.network = c.network AND p.post_id = c.post_id
+    JOIN posts version ON version.network = p.network AND version.author_id = p.author_id
+        AND version.root_id = p.root_id
+    WHERE c.member_id = :member_id
 """
 _PURCHASES = """
     SELECT p.id FROM cards c JOIN purchases p ON p.card_ref = c.ref

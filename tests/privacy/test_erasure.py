@@ -129,6 +129,21 @@ class TestErasure:
         exact = "SELECT count(*) FROM coupons WHERE member_id = :id AND posted_at <> :midnight"
         assert await rows(sessions, exact, id=ann.member_id, midnight=midnight) == [(0,)]
 
+    async def test_reaches_the_post_of_an_account_that_another_has_now(
+        self, sessions: Sessions, buyer: Person
+    ) -> None:
+        (other,) = await make_members(sessions, 1)
+        async with sessions.begin() as session:
+            taken = {"member_id": buyer.member_id, "network": "x", "account_id": buyer.account_id}
+            await members.remove_account(session, **taken, now=NOW)
+            now_his = await members.find_member(session, ref_or_id=f"m-{other}")
+            account = AccountIn(network="x", id=buyer.account_id)
+            await members.add_account(session, member_id=now_his.id, account=account, now=NOW)
+        await erased(sessions, buyer)
+        left = (await traces_of(sessions, buyer.account_id))[buyer.account_id]
+        assert left == {"accounts.account_id"}
+        assert await disagreements(sessions) == []
+
     async def test_keeps_every_sum(self, sessions: Sessions, ann: Person, bob: Person) -> None:
         del bob
         before = await figures(sessions)
