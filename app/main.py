@@ -12,6 +12,7 @@ import asyncpg
 import structlog
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import DBAPIError
@@ -39,6 +40,7 @@ from app.redemptions import endpoints as redemptions
 from app.replies import endpoints as replies
 from app.replies import gauges
 from app.web import linking as link_pages
+from app.web import reference
 from app.web.pages import is_page, static
 
 log = structlog.get_logger()
@@ -64,6 +66,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     ledger.router,
     claims.router,
     link_pages.router,
+    reference.router,
 )
 
 
@@ -126,14 +129,27 @@ async def _on_database_error(request: Request, error: Exception) -> Response:
     raise error
 
 
-async def _on_http_error(_request: Request, error: HTTPException) -> Response:
+async def _on_http_error(request: Request, error: HTTPException) -> Response:
     status = HTTPStatus(error.status_code)
+    headers = dict(error.headers or {})
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:  # Starlette names the first route's methods alone
+        headers["Allow"] = ", ".join(sorted(_methods(request)))
     return Problem(
         status,
         code=status.name.lower(),
         detail=error.detail,
-        headers=dict(error.headers) if error.headers else None,
+        headers=headers,
     )
+
+
+def _methods(request: Request) -> set[str]:
+    return {
+        method
+        for router in ROUTERS
+        for route in router.routes
+        if isinstance(route, APIRoute) and route.path_regex.match(request.scope["path"])
+        for method in route.methods or ()
+    }
 
 
 async def _on_invalid_request(_request: Request, error: RequestValidationError) -> Response:
