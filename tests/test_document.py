@@ -9,9 +9,16 @@ from pydantic import SecretStr
 from app.config import Settings
 from app.insight import attribution
 from app.kit.db import Sessions
-from tests.document import Document, our_document
+from tests.document import NDJSON, Document, our_document
 from tests.story import SECRET, STORY, Story
 from tests.support import MakeKey
+
+# By type, what does: of several, one is enough.
+BOUNDS: dict[str, list[set[str]]] = {
+    "string": [{"maxLength"}, {"pattern"}, {"format"}, {"enum"}, {"const"}],
+    "integer": [{"minimum", "maximum"}, {"minimum", "exclusiveMaximum"}],
+    "array": [{"maxItems"}],
+}
 
 
 @pytest.fixture
@@ -106,3 +113,26 @@ class TestDocument:
     def test_every_tag_is_used(self, document: Document) -> None:
         used = {tag for one in document.operations.values() for tag in one.told["tags"]}
         assert used == {tag["name"] for tag in document.told["tags"]}
+
+    def test_whatever_is_sent_has_bounds(self, document: Document) -> None:
+        without: list[str] = []
+
+        def visit(place: str, schema: dict[str, Any]) -> None:
+            schema = document.resolve(schema)
+            for keyword in ("anyOf", "oneOf"):
+                for one in schema.get(keyword, ()):
+                    visit(place, one)
+            for name, inner in schema.get("properties", {}).items():
+                visit(f"{place}.{name}", inner)
+            if isinstance(schema.get("items"), dict):
+                visit(f"{place}[]", schema["items"])
+            bounds = BOUNDS.get(schema.get("type", ""), [])
+            if bounds and not any(bound <= schema.keys() for bound in bounds):
+                without.append(place)
+
+        for operation in document.operations.values():
+            for parameter in operation.told.get("parameters", ()):
+                visit(f"{operation.name} {parameter['name']}", parameter["schema"])
+            if (body := document.body_of(operation)) is not None and body[0] != NDJSON:
+                visit(operation.name, body[1])
+        assert without == []
