@@ -33,8 +33,8 @@ demo: setup ## posts become coupons, purchases, credits and attributed sales; AR
 test: setup ## every test, on a real PostgreSQL; ARGS goes to pytest
 	@$(BIN)/pytest -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
-PROOFS := tests/races tests/kills tests/money tests/faults tests/replies/test_due_at_once.py
-PROVE := --rounds 1000 --kills 200 --examples 20000 --posts 20000 --faults 100 --confirmations 1000
+PROOFS := tests/races tests/kills tests/money tests/faults tests/fuzz tests/replies/test_due_at_once.py
+PROVE := --rounds 1000 --kills 200 --examples 20000 --posts 20000 --faults 100 --confirmations 1000 --cases 20000
 
 prove: setup ## the long runs, for hours: races against the service and a twin, kills, the model; ARGS="-k Last"
 	@$(BIN)/pytest $(PROOFS) $(PROVE) $(ARGS)

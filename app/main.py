@@ -40,6 +40,7 @@ from app.replies import endpoints as replies
 from app.replies import gauges
 from app.upkeep import endpoints as upkeep
 from app.web import linking as link_pages
+from app.web import reference
 from app.web.pages import static
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -66,6 +67,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     claims.router,
     notifications.router,
     link_pages.router,
+    reference.router,
 )
 
 

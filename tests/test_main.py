@@ -97,6 +97,10 @@ class TestProblems:
         assert (answer.status_code, answer.json()["code"]) == (status, code)
         assert answer.headers["content-type"] == PROBLEM
 
+    async def test_of_a_method_name_all_that_the_path_has(self, client: httpx.AsyncClient) -> None:
+        answer = await client.put("/v1/partners")
+        assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST")
+
     async def test_of_json_that_is_none_say_so(
         self, client: httpx.AsyncClient, make_key: MakeKey
     ) -> None:

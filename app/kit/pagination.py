@@ -7,11 +7,12 @@ from typing import Annotated, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
 from fastapi import Depends, Query
-from pydantic import BaseModel, BeforeValidator
+from pydantic import BaseModel, BeforeValidator, Field
 
 LIMIT_DEFAULT = 100
 LIMIT_MAX = 1_000
 
+Cursor = Annotated[str, Field(max_length=64)]
 Item = TypeVar("Item")
 Row = TypeVar("Row")
 
@@ -45,7 +46,7 @@ def decode_cursor(cursor: str) -> UUID:
 def get_paging(
     limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = LIMIT_DEFAULT,
     cursor: Annotated[
-        Annotated[UUID, BeforeValidator(decode_cursor, json_schema_input_type=str)] | None,
+        Annotated[UUID, BeforeValidator(decode_cursor, json_schema_input_type=Cursor)] | None,
         Query(description="`next_cursor` of the page before"),
     ] = None,
 ) -> Paging:

@@ -105,7 +105,7 @@ async def change_offer(
     principal: Partner,
     now: NowDep,
     response: Response,
-    if_match: Annotated[str | None, Header()] = None,
+    if_match: Annotated[str | None, Header(max_length=1_000)] = None,
 ) -> OfferOut:
     """Corrects a draft in anything. Once published, the end and the caps may only grow; hashtag,
     currency and start stand; other terms change by a new version, and coupons keep the one that

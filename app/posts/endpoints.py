@@ -99,7 +99,7 @@ async def answer_challenge(x_posts: XPostsDep, crc_token: ChallengeToken) -> Cha
 async def receive_event(
     request: Request,
     x_posts: XPostsDep,
-    signature: Annotated[str | None, Header(alias=SIGNATURE_HEADER)] = None,
+    signature: Annotated[str | None, Header(alias=SIGNATURE_HEADER, max_length=1_000)] = None,
 ) -> EventAnswer:
     """One event of the X Activity API, answered 200 when it is durable. What cannot be read is
     answered 200 as well: X would only send it again.

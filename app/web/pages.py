@@ -83,6 +83,10 @@ def headers_of(settings: Settings) -> dict[str, str]:
     }
 
 
+def render(template: str, **values: Any) -> str:  # noqa: ANN401
+    return _templates.get_template(template).render(**values)
+
+
 def show(
     request: Request,
     template: str,
@@ -94,7 +98,8 @@ def show(
     language = language_of(
         request.headers.get("accept-language", ""), default=settings.default_locale
     )
-    text = _templates.get_template(template).render(
+    text = render(
+        template,
         language=language,
         say=words_of(language),
         programme_name=settings.programme_name,

@@ -194,6 +194,7 @@ class TestNonsense:
     @pytest.mark.parametrize(
         ("change", "where"),
         [
+            ({"hashtag": "a" * 281}, "/hashtag"),
             ({"hashtag": "two words"}, "/hashtag"),
             ({"hashtag": "123"}, "/hashtag"),
             ({"time_zone": "Mars/Olympus"}, "/time_zone"),
