@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from app.config import Settings
 from app.insight import attribution, exporting
+from app.insight.export_queries import EXPORTS
 from app.insight.verify import verify
 from app.kit.db import Sessions
 from app.offers import service as offers
@@ -324,8 +325,12 @@ async def test_an_export_misses_no_row_while_rows_arrive(
 
     async def exported() -> set[str]:
         out = io.BytesIO()
+
+        async def write(data: bytes) -> None:
+            out.write(data)
+
         async with sessions.begin() as session:
-            await exporting.export(session, "redemptions", file_format="csv", out=out)
+            await exporting.export(session, EXPORTS["redemptions"], file_format="csv", write=write)
         names = [
             row["redemption_id"] for row in csv.DictReader(io.StringIO(out.getvalue().decode()))
         ]

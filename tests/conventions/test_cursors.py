@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.kit.db import Sessions
 from app.members import service as members
 from app.members.schemas import MemberLine
+from app.partners import keys
 from app.partners import service as partners
 from tests.programme import member_line
 from tests.support import MakeKey
@@ -29,12 +30,16 @@ async def make_partner(session: AsyncSession, name: str) -> str:
 
 
 async def make_key_of(session: AsyncSession, _name: str) -> str:
-    return str((await partners.create_key(session, actor="t", role="analyst")).record.id)
+    return str(
+        (await keys.create_key(session, actor="t", role="analyst", now=datetime.now(UTC))).record.id
+    )
 
 
 async def make_member(session: AsyncSession, name: str) -> str:
     line = MemberLine.model_validate({**member_line(name), "member_ref": name})
-    return str((await members.enrol_member(session, row=line, now=datetime.now(UTC))).member.id)
+    return str(
+        (await members.enrol_member(session, row=line, actor="t", now=datetime.now(UTC))).member.id
+    )
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,7 @@ from app.database import Database
 from app.kit import clock
 from app.kit.db import Sessions
 from app.main import create_app
-from app.partners import idempotency
-from app.partners import service as partners
+from app.partners import idempotency, keys
 from tests.kills.processes import Service
 from tests.support import MakeKey, until
 
@@ -188,7 +187,7 @@ class TestARequestSentAgain:
         async with sessions.begin() as session:
             await session.execute(
                 text("UPDATE api_keys SET revoked_at = now() WHERE hash = :hash"),
-                {"hash": partners.hash_key(key)},
+                {"hash": keys.hash_key(key)},
             )
         answer = await operator.post("/v1/api-keys", json=KEY_OF_OPERATOR, headers=headers)
         assert answer.status_code == 401

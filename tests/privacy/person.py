@@ -67,13 +67,15 @@ async def live(sessions: Sessions, settings: Settings, account_id: str) -> Perso
     await _credit(sessions)
     async with sessions.begin() as session:
         other = AccountIn(network="x", id=f"9{account_id}", handle="other")
-        await members.add_account(session, member_id=member_id, account=other, now=NOW)
+        await members.add_account(
+            session, actor="test", member_id=member_id, account=other, now=NOW
+        )
         await members.remove_account(
-            session, member_id=member_id, network="x", account_id=other.id, now=NOW
+            session, actor="test", member_id=member_id, network="x", account_id=other.id, now=NOW
         )
         new = CardIn(card_ref=f"d-{account_id}", network="visa", last4="9731")
         await cards.replace_card(
-            session, member_id=member_id, old_ref=f"c-{account_id}", card=new, now=NOW
+            session, actor="test", member_id=member_id, old_ref=f"c-{account_id}", card=new, now=NOW
         )
         traces |= {other.id, new.card_ref}
     await _write_down(sessions, settings, member_id, account_id, traces)
@@ -88,9 +90,11 @@ async def _find(sessions: Sessions, ref: str) -> UUID:
 
 async def _credit(sessions: Sessions) -> None:
     async with sessions.begin() as session:
-        batch = await ledger.create_batch(session, now=NOW)
+        batch = await ledger.create_batch(session, actor="test", now=NOW)
         assert batch is not None
-        await ledger.acknowledge(session, batch_id=batch.batch.id, failures={}, now=NOW)
+        await ledger.acknowledge(
+            session, actor="test", batch_id=batch.batch.id, failures={}, now=NOW
+        )
 
 
 async def claim(sessions: Sessions, member_id: UUID, ref: str, **fields: Any) -> UUID:

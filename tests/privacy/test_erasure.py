@@ -135,10 +135,12 @@ class TestErasure:
         (other,) = await make_members(sessions, 1)
         async with sessions.begin() as session:
             taken = {"member_id": buyer.member_id, "network": "x", "account_id": buyer.account_id}
-            await members.remove_account(session, **taken, now=NOW)
+            await members.remove_account(session, actor="test", **taken, now=NOW)
             now_his = await members.find_member(session, ref_or_id=f"m-{other}")
             account = AccountIn(network="x", id=buyer.account_id)
-            await members.add_account(session, member_id=now_his.id, account=account, now=NOW)
+            await members.add_account(
+                session, actor="test", member_id=now_his.id, account=account, now=NOW
+            )
         await erased(sessions, buyer)
         left = (await traces_of(sessions, buyer.account_id))[buyer.account_id]
         assert left == {"accounts.account_id"}
@@ -279,7 +281,7 @@ class TestMoneyUnderWay:
         assert await figures(sessions) == before
         assert await disagreements(sessions) == []
         async with sessions.begin() as session:
-            assert await ledger.create_batch(session, now=LATER) is None
+            assert await ledger.create_batch(session, actor="test", now=LATER) is None
             due = await ledger.balance(session, account="member_due", member_id=buyer.member_id)
             paid = await ledger.balance(session, account="issuer_settlement")
             kept = await ledger.balance(session, account="programme")
@@ -290,9 +292,11 @@ class TestMoneyUnderWay:
     async def test_that_he_owes_is_forgiven(self, sessions: Sessions, buyer: Person) -> None:
         bought = await pay(sessions, buyer.account_id, "clearing", 4_000)
         async with sessions.begin() as session:
-            batch = await ledger.create_batch(session, now=NOW)
+            batch = await ledger.create_batch(session, actor="test", now=NOW)
             assert batch
-            await ledger.acknowledge(session, batch_id=batch.batch.id, failures={}, now=NOW)
+            await ledger.acknowledge(
+                session, actor="test", batch_id=batch.batch.id, failures={}, now=NOW
+            )
         await pay(sessions, buyer.account_id, "refund", 4_000, purchase_id=bought.purchase_id)
         assert await self.refused(sessions, buyer) == "money_under_way"
         await erased(sessions, buyer, forfeit=True)
@@ -307,12 +311,14 @@ class TestMoneyUnderWay:
     ) -> None:
         await pay(sessions, buyer.account_id, "clearing", 4_000)
         async with sessions.begin() as session:
-            batch = await ledger.create_batch(session, now=NOW)
+            batch = await ledger.create_batch(session, actor="test", now=NOW)
         assert batch
         for forfeit in (False, True):
             assert await self.refused(sessions, buyer, forfeit=forfeit) == "credit_batch_open"
         async with sessions.begin() as session:
-            await ledger.acknowledge(session, batch_id=batch.batch.id, failures={}, now=NOW)
+            await ledger.acknowledge(
+                session, actor="test", batch_id=batch.batch.id, failures={}, now=NOW
+            )
         await erased(sessions, buyer)
         assert await disagreements(sessions) == []
 

@@ -54,9 +54,11 @@ async def enrol_again(sessions: Sessions, account_id: str) -> None:
 
 async def credit(sessions: Sessions) -> None:
     async with sessions.begin() as session:
-        batch = await ledger.create_batch(session, now=NOW)
+        batch = await ledger.create_batch(session, actor="test", now=NOW)
         if batch is not None:
-            await ledger.acknowledge(session, batch_id=batch.batch.id, failures={}, now=NOW)
+            await ledger.acknowledge(
+                session, actor="test", batch_id=batch.batch.id, failures={}, now=NOW
+            )
 
 
 class TestErasureAmongOthers:
