@@ -17,6 +17,7 @@ from app.kit import clock
 from app.kit.db import Sessions
 from app.main import create_app
 from app.partners import idempotency, keys
+from app.partners import service as partners
 from tests.kills.processes import Service
 from tests.support import MakeKey, until
 
