@@ -5,12 +5,13 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query
 from pydantic import AfterValidator
 
-from app.deps import NowDep, SessionDep, SettingsDep
+from app.deps import NowDep, SessionDep, SessionsDep, SettingsDep
 from app.errors import Forbidden
 from app.insight import attribution, explain, queries
 from app.insight.costs import costs, month_named
+from app.insight.dry_run import Wanted, dry_run
 from app.insight.performance import performance
-from app.insight.schemas import CostsOut, PerformanceOut, RedemptionOut
+from app.insight.schemas import CostsOut, DryRunIn, DryRunOut, PerformanceOut, RedemptionOut
 from app.kit.fields import is_no_card_number
 from app.kit.pagination import Page, PagingDep, make_page
 from app.partners.auth import Principal, require
@@ -19,6 +20,7 @@ from app.partners.tenancy import TenantSession
 router = APIRouter(prefix="/v1", tags=["insight"])
 
 Analyst = Annotated[Principal, Depends(require("analyst", "partner", "operator"))]
+Partner = Annotated[Principal, Depends(require("partner", "operator"))]
 Accountant = Annotated[Principal, Depends(require("analyst", "operator"))]
 Support = Annotated[Principal, Depends(require("operator", "issuer"))]
 NoCardNumber = Annotated[str, AfterValidator(is_no_card_number)]
@@ -56,6 +58,25 @@ async def get_performance(
         session, offer_id=offer_id, now=now, to_partner=principal.partner_id is not None
     )
     return PerformanceOut.model_validate(found)
+
+
+@router.post("/offers/{offer_id}/dry-run")
+async def dry_run_offer(
+    offer_id: UUID,
+    sessions: SessionsDep,
+    principal: Partner,
+    settings: SettingsDep,
+    now: NowDep,
+    body: DryRunIn | None = None,
+) -> DryRunOut:
+    """What the posts and purchases of the last 30 days would have done under the offer's terms, in
+    whatever state it is, or under other terms. Changes nothing.
+    """
+    # A partner's role may read no post. So the service reads them, for the partner whose key it is.
+    asked = body or DryRunIn()
+    wanted = Wanted(offer_id, asked.changes, asked.days, principal.partner_id)
+    found = await dry_run(sessions, wanted=wanted, settings=settings, now=now)
+    return DryRunOut.model_validate(found)
 
 
 @router.get("/costs")

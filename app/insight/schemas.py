@@ -1,11 +1,12 @@
 from datetime import datetime
-from typing import Self
+from typing import Annotated, Self
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
+from app.insight.dry_run import DAYS_MAX, PostsFrom
 from app.insight.models import Sale
-from app.offers.schemas import Objective
+from app.offers.schemas import Objective, OfferChange
 from app.offers.terms import State
 
 
@@ -39,6 +40,49 @@ class PerformanceOut(BaseModel):
     reward_minor: int | None
     refunded_minor: int | None
     objective: ObjectiveOut | None
+
+
+class DryRunIn(BaseModel):
+    """`changes` as in `PATCH`: they are tried and not saved."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    changes: OfferChange = Field(default_factory=OfferChange)
+    days: Annotated[int, Field(ge=1, le=DAYS_MAX)] = DAYS_MAX
+
+
+class DryRunOut(BaseModel):
+    """What the window's posts and purchases would have done; amounts in minor units of `currency`.
+    `not_rewarded`: purchases of who would have held a coupon, by the reason of a redemption, or
+    `outside_validity` (before the post, or after the coupon's last day), `already_rewarded` (by
+    another offer), `pending` and `returned`. The times are of the first post that would have been
+    turned away, to the hour, a partner's to the day. Not `is_exact` is what a partner is told:
+    counts to about ten, amounts to two digits, null for groups under ten.
+    """
+
+    offer_id: UUID
+    offer_ref: str
+    title: str
+    hashtag: str
+    currency: str
+    since: datetime
+    until: datetime
+    posts_from: PostsFrom
+    is_cut: bool
+    is_exact: bool
+    posts: int | None
+    outcomes: dict[str, int | None]
+    coupons: int | None
+    would_be_sold_out_at: datetime | None
+    would_be_budget_spent_at: datetime | None
+    purchases: int | None
+    redemptions: int | None
+    sales_minor: int | None
+    reward_minor: int | None
+    average_basket_minor: int | None
+    reward_share: float | None
+    not_rewarded: dict[str, int | None]
+    assumptions: list[str]
 
 
 class RedemptionOut(BaseModel):

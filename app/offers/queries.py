@@ -82,12 +82,17 @@ async def read_versions(
 
 
 def _terms(row: Row[Any]) -> Terms:
+    return Terms(**as_terms(row._asdict()))
+
+
+def as_terms(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of an offer and its version as the rules read them."""
     found: dict[str, Any] = {
         name: frozenset(value) if name in ("acceptor_ids", "days") and value is not None else value
-        for name, value in row._mapping.items()  # noqa: SLF001 - the public name for it
+        for name, value in columns.items()
     }
     found["audience"] = _audience(found["audience"] or {})
-    return Terms(**found)
+    return found
 
 
 def _audience(stored: Mapping[str, Any]) -> Audience:
@@ -235,6 +240,13 @@ async def find_by_ref(session: AsyncSession, *, partner_id: UUID, ref: str) -> O
     return (
         await session.scalars(select(Offer).where(Offer.partner_id == partner_id, Offer.ref == ref))
     ).one()
+
+
+async def ids_of_ref(session: AsyncSession, *, ref: str) -> Sequence[UUID]:
+    """Of any partner."""
+    return (
+        await session.scalars(select(Offer.id).where(Offer.ref == ref).order_by(Offer.id))
+    ).all()
 
 
 async def find_by_tag(session: AsyncSession, *, tag_key: str, now: datetime) -> UUID | None:

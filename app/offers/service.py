@@ -128,6 +128,16 @@ async def find(session: AsyncSession, *, id_or_hashtag: str, now: datetime) -> U
     return offer_id
 
 
+async def find_any(session: AsyncSession, *, name: str, now: datetime) -> UUID:
+    """By its partner's ref for it too, in whatever state it is. Raises NotFound, or Conflict when
+    several partners call one so.
+    """
+    named = await queries.ids_of_ref(session, ref=name)
+    if len(named) > 1:
+        raise Conflict(f"{len(named)} offers are called {name!r}: name one by its id")
+    return named[0] if named else await find(session, id_or_hashtag=name, now=now)
+
+
 async def list_versions(session: AsyncSession, *, offer_id: UUID) -> Sequence[OfferVersion]:
     """The first first. Raises NotFound."""
     await get(session, offer_id=offer_id)
