@@ -28,8 +28,8 @@ from app.posts.batch import limits_of
 from app.posts.decisions import Limits
 
 DAYS_MAX = 30
-POSTS_MAX = 200_000  # decisions, or purchases: the newest are taken
-AT_A_TIME_MAX = 2  # a process; each may hold some hundred megabytes
+ROWS_MAX = 50_000  # decisions, and purchases: the newest are taken
+AT_A_TIME_MAX = 2  # a process; each may take 200 MB and some seconds of a core
 
 PostsFrom = Literal["this_hashtag", "partner_offers", "none"]
 
@@ -110,7 +110,7 @@ async def _read(session: AsyncSession, wanted: Wanted, now: datetime) -> Materia
     with_tag = [source.offer_id for source in found if source.has_the_tag]
     offer_ids = with_tag or [source.offer_id for source in found]
     posts = await queries.posts(
-        session, offer_ids=offer_ids, since=since, until=until, most=POSTS_MAX
+        session, offer_ids=offer_ids, since=since, until=until, most=ROWS_MAX
     )
     member_ids = list({one.member_id for one in posts if one.member_id is not None})
     transactions = await queries.transactions(
@@ -120,7 +120,7 @@ async def _read(session: AsyncSession, wanted: Wanted, now: datetime) -> Materia
         offer_ids=[*offer_ids, offer.id],
         since=since,
         until=until,
-        most=POSTS_MAX,
+        most=ROWS_MAX,
     )
     before = await queries.bought_before(
         session, member_ids=member_ids, partner_id=offer.partner_id, since=since
@@ -136,7 +136,7 @@ async def _read(session: AsyncSession, wanted: Wanted, now: datetime) -> Materia
         posts=posts,
         transactions=transactions,
         history=History(before, transactions),
-        is_cut=POSTS_MAX in (len(posts), len(purchases)),
+        is_cut=ROWS_MAX in (len(posts), len(purchases)),
     )
 
 

@@ -440,7 +440,7 @@ class TestWhatItTakes:
         self, sessions: Sessions, settings: Settings, four: UUID, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         assert not (await ask(sessions, settings, four))["is_cut"]
-        monkeypatch.setattr(module, "POSTS_MAX", 2)
+        monkeypatch.setattr(module, "ROWS_MAX", 2)
         found = await ask(sessions, settings, four)
         assert (found["is_cut"], found["posts"], found["sales_minor"]) == (True, 2, 7_000)
         assert module.CUT in found["assumptions"]
