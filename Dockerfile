@@ -14,6 +14,7 @@ WORKDIR /srv/tagback
 COPY --from=build /opt/tagback /opt/tagback
 COPY migrations ./migrations
 COPY alembic.ini ./
+COPY docs/problems.md ./docs/problems.md
 COPY app ./app
 ENV PATH=/opt/tagback/bin:$PATH \
     PYTHONPATH=/srv/tagback \

@@ -4,20 +4,23 @@ import os
 from datetime import timedelta
 from decimal import Decimal
 from functools import lru_cache
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
     AnyHttpUrl,
+    BeforeValidator,
     Field,
     PostgresDsn,
     SecretStr,
     UrlConstraints,
     ValidationError,
+    ValidationInfo,
+    field_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.errors import TagbackError
 
@@ -44,6 +47,21 @@ def _not_in_the_clear(url: AnyHttpUrl) -> AnyHttpUrl:
 
 
 PublicUrl = Annotated[AnyHttpUrl, AfterValidator(_not_in_the_clear)]
+
+
+def _is_x(host: str) -> bool:
+    return f".{host.rstrip('.')}".endswith((".x.com", ".twitter.com"))
+
+
+def _read_networks(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(ip_network(one.strip()) for one in value.split(",") if one.strip())
+
+
+Networks = Annotated[
+    tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_read_networks)
+]
 
 
 class SettingsError(TagbackError):
@@ -138,11 +156,37 @@ class Settings(BaseSettings):
     reply_lease_seconds: int = Field(default=60, ge=5)
     replies_in_flight_max: int = Field(default=16, ge=1)
 
+    # webhooks to partners
+    webhooks_allow: Networks = ()  # that may be called although they are not public, and by http
+    webhooks_in_flight_max: int = Field(default=64, ge=1, le=1_000)
+    webhooks_in_flight_per_endpoint_max: int = Field(default=4, ge=1)
+    webhooks_seconds_max: float = Field(default=15.0, gt=0, le=60)
+    webhooks_days_kept: int = Field(default=30, ge=2)
+    budget_low_percent: int = Field(default=80, ge=1, le=100)
+
     # bounds
     batch_posts_max: int = Field(default=1_000, ge=1, le=10_000)
     webhook_wait_seconds: float = Field(default=5.0, gt=0)
     body_bytes_max: int = Field(default=16 * 1024 * 1024, ge=1_024)
     pool_size: int = Field(default=10, ge=2)
+    rate_limit_per_minute: int = Field(default=1_200, ge=0, le=1_000_000)  # of a key; 0: none
+    wrong_keys_per_minute: int = Field(default=60, ge=0, le=1_000_000)  # of an address; 0: any
+    # who may say, by X-Forwarded-For, whom he forwards: addresses and networks, separated by commas
+    trusted_proxies: str = "127.0.0.1,::1"
+
+    # for who tries an integration: a route that moves time
+    test_clock: bool = False
+
+    @field_validator("test_clock")
+    @classmethod
+    def _not_with_x_itself(cls, is_on: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's
+        """X's time cannot be moved, nor what people see there be taken back."""
+        base = info.data.get("x_base_url")
+        if is_on and (base is None or _is_x(base.host or "")):
+            raise ValueError(
+                "time is moved at the X stand-in alone: set TAGBACK_X_BASE_URL to its address"
+            )
+        return is_on
 
     @property
     def x_monthly_ceiling_microusd(self) -> int | None:

@@ -26,6 +26,7 @@ from app.config import Settings
 from app.errors import TagbackError
 from app.kit import embedded, locks
 from app.kit.db import Sessions, make_engine, make_sessions, sqlstate
+from app.testclock import service as testclock
 
 OWNER = "tagback_owner"
 ENGINE = "tagback_engine"
@@ -137,6 +138,7 @@ async def open_sessions(settings: Settings) -> AsyncIterator[Sessions]:
         sessions = make_sessions(engine)
         if not database.is_embedded:
             await _require_current(sessions)
+        await testclock.adopt(sessions, settings)
         yield sessions
     finally:
         await engine.dispose()

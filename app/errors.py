@@ -8,6 +8,7 @@ TagbackError
 ├── NotFound         404
 ├── Conflict         409  the state of things does not allow it
 ├── PreconditionFailed 412  somebody else has changed it meanwhile
+├── TooManyRequests  429  again in `retry_seconds`
 └── Unavailable      503  not now: try again
 """
 
@@ -51,6 +52,15 @@ class Conflict(TagbackError):
 class PreconditionFailed(TagbackError):
     status = 412
     code = "precondition_failed"
+
+
+class TooManyRequests(TagbackError):
+    status = 429
+    code = "too_many_requests"
+
+    def __init__(self, detail: str, *, retry_seconds: int) -> None:
+        super().__init__(detail)
+        self.retry_seconds = retry_seconds
 
 
 class Unavailable(TagbackError):

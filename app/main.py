@@ -4,48 +4,49 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from http import HTTPStatus
-from typing import Any
+from functools import cache, partial
+from typing import Literal
 
-import asyncpg
 import structlog
-from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi import APIRouter, FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from sqlalchemy.exc import DBAPIError
-from starlette.exceptions import HTTPException
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 
-from app import __version__
+from app import __version__, problems
 from app.claims import endpoints as claims
 from app.config import Settings
 from app.database import current_revision, serves
 from app.deps import NowDep, SessionsDep
-from app.errors import TagbackError, Unavailable
+from app.errors import Unavailable
 from app.insight import endpoints as insight
-from app.kit.cards import looks_like_card_number
-from app.kit.db import DATABASE_ERRORS, Sessions, is_connection_lost, sqlstate
-from app.kit.http import PROBLEM, PROBLEM_SCHEMA, BodyLimit, Problem, UnexpectedErrors, route_of
+from app.kit.bodies import Bodies
+from app.kit.db import DATABASE_ERRORS, Sessions
+from app.kit.http import UnexpectedErrors
 from app.kit.logs import configure_logs
 from app.ledger import endpoints as ledger
 from app.members import endpoints as members
+from app.notifications import endpoints as notifications
 from app.offers import endpoints as offers
+from app.openapi import document
 from app.partners import endpoints as partners
+from app.partners.limits import Limits, RateLimitHeaders
 from app.posts import endpoints as posts
 from app.posts import webhook
 from app.redemptions import endpoints as redemptions
 from app.replies import endpoints as replies
 from app.replies import gauges
+from app.upkeep import endpoints as upkeep
 from app.web import linking as link_pages
-from app.web.pages import is_page, static
-
-log = structlog.get_logger()
+from app.web.pages import static
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 READY_SECONDS_MAX = 2.0
-# of SQLSTATE: serialisation and deadlock, resources, operator intervention; and data
-_TRY_AGAIN_CLASSES = ("40", "53", "57")
-_DATA_CLASS = "22"
+GZIP_BYTES_MIN = 1_000
+GZIP_LEVEL = 5
+# Parquet is packed already. A page has a secret in it, and its length must not tell of that.
+NEVER_PACKED = ("application/vnd.apache.parquet", "text/html")
 
 operation = APIRouter(tags=["operation"])
 
@@ -60,6 +61,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     redemptions.router,
     ledger.router,
     claims.router,
+    notifications.router,
     link_pages.router,
 )
 
@@ -73,108 +75,64 @@ def create_app(
         title=settings.programme_name,
         version=__version__,
         openapi_url="/openapi.json",
+        docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
-        responses={
-            "default": {
-                "description": "a problem (RFC 9457)",
-                "content": {PROBLEM: {"schema": PROBLEM_SCHEMA}},
-            }
-        },
     )
+    told = partial(document, ROUTERS, title=settings.programme_name, version=__version__)
+    app.openapi = cache(told)  # type: ignore[method-assign]
     app.state.settings = settings
     app.state.sessions = sessions
+    app.state.limits = Limits(settings)
     app.state.x_posts = webhook.XPosts(settings, sessions)
-    app.exception_handler(TagbackError)(_on_tagback_error)
-    app.exception_handler(RequestValidationError)(_on_invalid_request)
-    app.exception_handler(HTTPException)(_on_http_error)
-    for error in (ConnectionError, DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError):
-        app.exception_handler(error)(_on_database_error)
-    app.add_middleware(BodyLimit, bytes_max=settings.body_bytes_max)
+    # the one added last is the outermost
     app.add_middleware(
-        BodyLimit,
+        GZipMiddleware,
+        minimum_size=GZIP_BYTES_MIN,
+        compresslevel=GZIP_LEVEL,
+        exclude_content_types=(*DEFAULT_EXCLUDED_CONTENT_TYPES, *NEVER_PACKED),
+    )
+    app.add_middleware(Bodies, bytes_max=settings.body_bytes_max)
+    app.add_middleware(
+        Bodies,
         bytes_max=min(webhook.BODY_BYTES_MAX, settings.body_bytes_max),
         path=webhook.PATH,
-        on_refusal=webhook.count_too_large,
+        on_too_large=webhook.count_too_large,
     )
-    app.add_middleware(UnexpectedErrors)  # the one added last is the outermost
+    app.add_middleware(UnexpectedErrors)
+    app.add_middleware(RateLimitHeaders)
+    problems.install(app)
     for router in ROUTERS:
         app.include_router(router)
+    if settings.test_clock:
+        app.include_router(upkeep.router)
     app.mount("/static", static)
     return app
 
 
-async def _on_tagback_error(request: Request, error: TagbackError) -> Response:
-    if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.error("refused", route=route_of(request.scope), code=error.code, detail=error.detail)
-    if is_page(request):
-        return link_pages.tell(request, error)
-    headers = {"WWW-Authenticate": "Bearer"} if error.status == HTTPStatus.UNAUTHORIZED else None
-    return Problem(error.status, code=error.code, detail=error.detail, headers=headers)
+class Alive(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "alive"}]})
+
+    status: Literal["alive"] = "alive"
 
 
-async def _on_database_error(request: Request, error: Exception) -> Response:
-    """A database that is away, or two callers in each other's way, is no mistake of the caller's; a
-    value that no text column can hold is. All else is ours, and answered as such.
-    """
-    state = sqlstate(error) or ""
-    if is_connection_lost(error) or state[:2] in _TRY_AGAIN_CLASSES:
-        unavailable = Unavailable("the database cannot do it now: try again", code="database")
-        return await _on_tagback_error(request, unavailable)
-    if state[:2] == _DATA_CLASS:
-        return Problem(422, code="invalid", detail="a value that the database cannot hold")
-    raise error
-
-
-async def _on_http_error(_request: Request, error: HTTPException) -> Response:
-    status = HTTPStatus(error.status_code)
-    return Problem(
-        status,
-        code=status.name.lower(),
-        detail=error.detail,
-        headers=dict(error.headers) if error.headers else None,
+class Ready(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"status": "ready", "revision": "0019"}]}
     )
 
-
-async def _on_invalid_request(_request: Request, error: RequestValidationError) -> Response:
-    found = [_describe(one) for one in error.errors()]
-    detail = "; ".join(f"{one['in']}{one['pointer']}: {one['detail']}" for one in found)
-    return Problem(422, code="invalid", detail=detail, errors=found)
-
-
-def _describe(found: dict[str, Any]) -> dict[str, str]:
-    """Where and why, and never the value, which may be what nobody should have sent."""
-    source, *path = found["loc"]
-    if found["type"] == "json_invalid":  # its place is an offset, no member of the document
-        return {"in": source, "pointer": "", "detail": f"not JSON: {found['ctx']['error']}"}
-    if found["type"] == "model_attributes_type" and not path:
-        return {
-            "in": source,
-            "pointer": "",
-            "detail": "not a JSON object sent as one: is Content-Type application/json?",
-        }
-    return {
-        "in": source,
-        "pointer": "".join("/" + _pointer_part(part) for part in path),
-        "detail": found["msg"].removeprefix("Value error, "),
-    }
-
-
-def _pointer_part(part: str | int) -> str:
-    name = str(part)
-    if looks_like_card_number(name):
-        return "(hidden)"
-    return name.replace("~", "~0").replace("/", "~1")
+    status: Literal["ready"] = "ready"
+    revision: str = Field(description="of the database's schema")
 
 
 @operation.get("/healthz")
-async def healthz() -> dict[str, str]:
+async def healthz() -> Alive:
     """The process is alive; nothing else is asked."""
-    return {"status": "alive"}
+    return Alive()
 
 
 @operation.get("/readyz")
-async def readyz(sessions: SessionsDep) -> dict[str, str]:
+async def readyz(sessions: SessionsDep) -> Ready:
     """The database answers, and its schema is the one this release needs; else 503."""
     try:
         async with asyncio.timeout(READY_SECONDS_MAX), sessions() as session:
@@ -183,10 +141,14 @@ async def readyz(sessions: SessionsDep) -> dict[str, str]:
         raise Unavailable("the database does not answer", code="database") from error
     if not serves(current):
         raise Unavailable("the schema is not this release's: run `tagback db upgrade`")
-    return {"status": "ready", "revision": str(current)}
+    return Ready(revision=str(current))
 
 
-@operation.get("/metrics")
+@operation.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {CONTENT_TYPE_LATEST: {"schema": {"type": "string"}}}}},
+)
 async def metrics(sessions: SessionsDep, now: NowDep) -> Response:
     """Prometheus text. What is read from the database stays as it was while that is away."""
     with contextlib.suppress(*DATABASE_ERRORS):

@@ -13,6 +13,7 @@ from app.partners import models as partners
 from app.posts import models as posts
 from app.redemptions import models as redemptions
 from app.replies import models as replies
+from app.testclock import models as testclock
 
 CONTEXTS = (
     claims,
@@ -27,5 +28,6 @@ CONTEXTS = (
     posts,
     redemptions,
     replies,
+    testclock,
 )
 metadata = Base.metadata

@@ -20,10 +20,11 @@ from app.cli.roles import ApiServer, address, open_socket
 from app.config import Settings
 from app.database import ENGINE, OWNER, Database, create_database, create_roles, upgrade
 from app.kit import embedded
+from app.kit.clock import now
 from app.kit.db import Sessions, make_engine, make_sessions
 from app.kit.logs import configure_logs
 from app.main import create_app
-from app.partners import service as partners
+from app.partners import keys
 from app.partners.roles import Role
 from app.sandbox.main import SandboxServer, SandboxSettings
 from tests.databases import TEMPLATE, Databases
@@ -166,7 +167,7 @@ async def stage() -> AsyncIterator[tuple[Stage, str]]:
     stage = Stage()
     with open_socket("127.0.0.1", 0) as listening:
         base_url = address(listening)
-        server = ApiServer(stage, lifespan="off")
+        server = ApiServer(stage, lifespan="off", trusted_proxies="127.0.0.1")
         stop = asyncio.Event()
         running = asyncio.create_task(server.run_until(stop, listening))
         await server.is_ready.wait()
@@ -191,10 +192,11 @@ def make_key(sessions: Sessions) -> MakeKey:
 
     async def make(role: Role, partner_id: UUID | None = None) -> str:
         async with sessions.begin() as session:
-            new = await partners.create_key(
+            new = await keys.create_key(
                 session,
                 actor="test",
                 role=role,
+                now=now(),
                 partner=str(partner_id) if partner_id else None,
             )
         return new.key
@@ -265,7 +267,7 @@ async def start_x(settings: Settings) -> AsyncIterator[StartX]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How long the proofs go on; the defaults are for every day."""
-    parser.addoption("--examples", type=int, default=200, help="stories of the state machine")
+    parser.addoption("--examples", type=int, default=100, help="stories of the state machine")
     parser.addoption("--kills", type=int, default=8, help="processes killed")
     parser.addoption("--posts", type=int, default=400, help="posts of a run with faults")
     parser.addoption("--faults", type=int, default=12, help="faults of X in that run")

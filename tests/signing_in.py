@@ -12,8 +12,8 @@ from app.kit import clock
 from app.kit.db import Sessions
 from app.kit.sealing import new_key
 from app.networks import accounts
-from app.networks.accounts import sealer_of
 from app.networks.x.oauth import ACCOUNT_SCOPES, open_sign_in
+from app.secret_keys import sealer_of
 from tests.stand_in import StandIn
 
 REDIRECT = "http://127.0.0.1:8723/callback"

@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import text
 
-from app.cli.jobs import run_job
 from app.config import Settings
 from app.insight import attribution, exporting
 from app.insight.verify import verify
@@ -19,6 +18,7 @@ from app.offers.changing import change
 from app.offers.schemas import OfferChange
 from app.posts.enrol import Enroller
 from app.redemptions import queries
+from app.upkeep.jobs import run_job
 from tests.programme import NOW, OPERATOR, make_members, make_offer, make_post, make_shop, pay
 from tests.support import Analyse, MakeKey
 

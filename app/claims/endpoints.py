@@ -16,17 +16,22 @@ from app.claims.schemas import (
 )
 from app.claims.service import NewClaim
 from app.deps import NowDep, SessionDep
+from app.errors import Conflict, NotFound
 from app.kit.pagination import Page, PagingDep, make_page
+from app.openapi import problems
 from app.partners.auth import OperatorDep, Principal, require
+from app.partners.idempotency import ApiRoute
 
-router = APIRouter(prefix="/v1", tags=["claims"])
+router = APIRouter(prefix="/v1", tags=["claims"], route_class=ApiRoute)
 
 Support = Annotated[Principal, Depends(require("issuer", "operator"))]
 Language = Annotated[str, Query(pattern="^(en|fr)$")]
 
 
 @router.post(
-    "/members/{member_id}/claims", status_code=201, responses={200: {"model": ExplainedClaim}}
+    "/members/{member_id}/claims",
+    status_code=201,
+    responses={200: {"model": ExplainedClaim}, **problems(Conflict, NotFound)},
 )
 async def make_claim(
     member_id: UUID,
@@ -49,7 +54,7 @@ async def make_claim(
     return await _explained(session, claim, locale)
 
 
-@router.get("/members/{member_id}/claims")
+@router.get("/members/{member_id}/claims", responses=problems(NotFound))
 async def list_claims_of_member(
     member_id: UUID,
     session: SessionDep,
@@ -57,6 +62,7 @@ async def list_claims_of_member(
     _: Support,
     state: State | None = None,
 ) -> Page[ClaimOut]:
+    """The oldest first."""
     rows = await service.list_claims(session, paging=paging, member_id=member_id, state=state)
     return make_page(rows, paging, show=ClaimOut.of, row_id=lambda row: row.id)
 
@@ -70,7 +76,7 @@ async def list_claims(
     return make_page(rows, paging, show=ClaimOut.of, row_id=lambda row: row.id)
 
 
-@router.get("/claims/{claim_id}")
+@router.get("/claims/{claim_id}", responses=problems(NotFound))
 async def get_claim(
     claim_id: UUID, session: SessionDep, _: Support, locale: Language = "en"
 ) -> ExplainedClaim:
@@ -78,7 +84,7 @@ async def get_claim(
     return await _explained(session, await service.get(session, claim_id=claim_id), locale)
 
 
-@router.post("/claims/{claim_id}/accept")
+@router.post("/claims/{claim_id}/accept", responses=problems(Conflict, NotFound))
 async def accept_claim(
     claim_id: UUID, body: AcceptanceIn, who: OperatorDep, session: SessionDep, now: NowDep
 ) -> ClaimOut:
@@ -91,7 +97,7 @@ async def accept_claim(
     return ClaimOut.of(claim)
 
 
-@router.post("/claims/{claim_id}/refuse")
+@router.post("/claims/{claim_id}/refuse", responses=problems(Conflict, NotFound))
 async def refuse_claim(
     claim_id: UUID, body: RefusalIn, who: OperatorDep, session: SessionDep, now: NowDep
 ) -> ClaimOut:

@@ -25,7 +25,29 @@ TransactionId = Annotated[
 class ClaimIn(BaseModel):
     """A purchase of which the member says that it is missing: the amount is its own."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "ref": "claim-31",
+                    "transaction_id": "tx-2001",
+                    "amount_minor": 1250,
+                    "currency": "USD",
+                    "occurred_at": "2026-07-15T15:00:00Z",
+                    "partner": "corner-coffee",
+                    "note": "paid at the terrace, no money back",
+                },
+                {
+                    "ref": "claim-32",
+                    "amount_minor": 400,
+                    "currency": "USD",
+                    "occurred_at": "2026-07-14T15:00:00Z",
+                    "note": "a coffee to go",
+                },
+            ]
+        },
+    )
 
     ref: Ref = Field(description="your own name for it: the same again changes nothing")
     transaction_id: TransactionId | None = Field(
@@ -41,7 +63,18 @@ class ClaimIn(BaseModel):
 class AcceptanceIn(BaseModel):
     """What the member is given, in the claim's currency."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "amount_minor": 500,
+                    "funded_by": "programme",
+                    "reason": "the terminal at the terrace was new",
+                }
+            ]
+        },
+    )
 
     amount_minor: Amount
     funded_by: FundedBy
@@ -52,13 +85,38 @@ class AcceptanceIn(BaseModel):
 
 
 class RefusalIn(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"reason": "below the minimum of 10.00 USD"}]},
+    )
 
     reason: ShortText
 
 
 class ClaimOut(BaseModel):
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "0198f0c2-7d10-7000-8000-000000000007",
+                    "ref": "claim-31",
+                    "member_id": "0198f0c2-7d10-7000-8000-000000000004",
+                    "transaction_id": "tx-2001",
+                    "partner_id": "0198f0c2-7d10-7000-8000-000000000001",
+                    "amount_minor": 1250,
+                    "currency": "USD",
+                    "occurred_at": "2026-07-15T15:00:00Z",
+                    "note": "paid at the terrace, no money back",
+                    "state": "open",
+                    "reason": None,
+                    "decided_at": None,
+                    "adjustment_id": None,
+                    "created_at": "2026-07-16T09:00:00Z",
+                }
+            ]
+        },
+    )
 
     id: UUID
     ref: str
@@ -94,6 +152,34 @@ class ExplanationOut(BaseModel):
 
 class ExplainedClaim(ClaimOut):
     """With what is known of the transaction that it names: most claims are answered by it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "0198f0c2-7d10-7000-8000-000000000007",
+                    "ref": "claim-31",
+                    "member_id": "0198f0c2-7d10-7000-8000-000000000004",
+                    "transaction_id": "tx-2001",
+                    "partner_id": "0198f0c2-7d10-7000-8000-000000000001",
+                    "amount_minor": 1250,
+                    "currency": "USD",
+                    "occurred_at": "2026-07-15T15:00:00Z",
+                    "note": "paid at the terrace, no money back",
+                    "state": "open",
+                    "reason": None,
+                    "decided_at": None,
+                    "adjustment_id": None,
+                    "created_at": "2026-07-16T09:00:00Z",
+                    "explanation": {
+                        "known": False,
+                        "sentence": "This transaction is not known.",
+                        "state": None,
+                    },
+                }
+            ]
+        }
+    )
 
     explanation: ExplanationOut | None = None
 

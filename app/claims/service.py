@@ -185,12 +185,14 @@ async def _audit(session: AsyncSession, claim: Claim, *, action: str, actor: str
     after: dict[str, Any] = {"ref": claim.ref, "state": claim.state}
     if claim.adjustment_id is not None:
         after["adjustment_id"] = str(claim.adjustment_id)
+    before = None if claim.state == "open" else {"ref": claim.ref, "state": "open"}
     await partners.audit(
         session,
         actor=actor,
         action=action,
         subject_kind="claim",
         subject_id=str(claim.id),
+        before=before,
         after=after,
     )
 

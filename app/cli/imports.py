@@ -28,6 +28,7 @@ from app.kit.lines import BadLine, FileError, Line, LineResult, read_lines
 
 RAW_CHARACTERS_MAX = 500
 BATCH_LINES_MAX = 100_000
+NAMED_MAX = 20
 _EXIT_FILE = 2
 _STDIN = Path("-")
 _JSON_ESCAPE = re.compile(r"\\u[0-9a-fA-F]{4}")  # its digits are none of what follows it
@@ -43,16 +44,20 @@ class Tally:
     read: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
+    made: list[str] = field(default_factory=list)
 
     def add(self, result: LineResult) -> None:
         self.read += 1
         self.statuses[result.status] += 1
         self.outcomes.update(result.outcomes)
+        if result.made is not None:
+            self.made.append(result.made)
 
     def as_json(self, seconds: float) -> dict[str, Any]:
         counts = {name: self.statuses[name] for name in ("accepted", "ignored", "rejected")}
         outcomes = dict(sorted(self.outcomes.items()))
-        return {"read": self.read, **counts, "outcomes": outcomes, "seconds": round(seconds, 3)}
+        report = {"read": self.read, **counts, "outcomes": outcomes, "seconds": round(seconds, 3)}
+        return {**report, "partners_made": self.made} if self.made else report
 
 
 class Rejects:
@@ -201,6 +206,9 @@ def _summary(kind: str, report: dict[str, Any], rejects: Path) -> str:
     counts = ", ".join(f"{report[name]:,} {name}" for name in ("accepted", "ignored", "rejected"))
     lines = [f"{report['read']:,} {kind} in {report['seconds']:.1f} s: {counts}"]
     lines += [f"  {count:>9,} {name}" for name, count in report["outcomes"].items()]
+    if made := report.get("partners_made"):
+        named = ", ".join(made[:NAMED_MAX]) + (" …" if len(made) > NAMED_MAX else "")
+        lines.append(f"{len(made):,} new partners, if that was meant: {named}")
     if report["rejected"]:
         lines.append(f"why: {rejects}")
     return "\n".join(lines)

@@ -82,7 +82,7 @@ async def _announce(offer: str, text: str | None, *, again: bool, dry_run: bool)
 
 @app.command("dry-run")
 def show_dry_run(
-    offer: Annotated[str, typer.Argument(help="Its id, its ref, or its hashtag.")],
+    offer: Annotated[str, typer.Argument(help="Its id, or its ref.")],
     *,
     changes: Annotated[
         str | None, typer.Option(help="Terms to try, as JSON, as PATCH takes them.")
@@ -116,7 +116,7 @@ async def _dry_run(offer: str, changes: str | None, days: int) -> DryRunOut:
         raise Invalid(f"--changes: {fields.explain(error)}") from None
     async with open_sessions(settings) as sessions:
         async with sessions() as session:
-            offer_id = await offers.find_any(session, name=offer, now=now())
+            offer_id = await offers.find_named(session, id_or_ref=offer)
         found = await dry_run(
             sessions,
             wanted=Wanted(offer_id, wanted, days, partner_id=None),

@@ -2,23 +2,26 @@
 
 from collections.abc import Iterator
 from typing import Annotated, Any
-from uuid import UUID
 
 import typer
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.cli.keys import ACTOR
 from app.cli.running import run
 from app.config import get_settings
 from app.database import open_sessions
 from app.kit.clock import now
+from app.offers import service as offers
 from app.replies import service
+from app.replies.service import Scope
 
 app = typer.Typer(help="Pause, resume and count replies.")
 
 _CHANNELS = {"post": "posts", "dm": "messages"}
 
 Offer = Annotated[
-    UUID | None, typer.Option("--offer", metavar="ID", help="This offer's alone; all if unset.")
+    str | None,
+    typer.Option("--offer", metavar="ID|REF", help="This offer's alone; all if unset."),
 ]
 
 
@@ -30,15 +33,16 @@ def pause(*, offer: Offer = None) -> None:
 
     Example: tagback replies pause
 
-    Example: tagback replies pause --offer 01890a5d-ac96-774b-bcce-b302099a8057
+    Example: tagback replies pause --offer summer-tea
     """
     waiting = run(_pause(offer))
     print(f"paused {_named(offer)}; {waiting} in all wait to be sent")
 
 
-async def _pause(offer: UUID | None) -> int:
+async def _pause(offer: str | None) -> int:
     async with open_sessions(get_settings()) as sessions, sessions.begin() as session:
-        await service.pause(session, scope=offer or "all", actor=ACTOR, now=now())
+        scope = await _scope(session, offer)
+        await service.pause(session, scope=scope, actor=ACTOR, now=now())
         return await service.waiting_count(session)
 
 
@@ -54,10 +58,15 @@ def resume(*, offer: Offer = None) -> None:
     print(f"resumed {_named(offer)}; {waiting} in all wait to be sent")
 
 
-async def _resume(offer: UUID | None) -> int:
+async def _resume(offer: str | None) -> int:
     async with open_sessions(get_settings()) as sessions, sessions.begin() as session:
-        await service.resume(session, scope=offer or "all", actor=ACTOR, now=now())
+        scope = await _scope(session, offer)
+        await service.resume(session, scope=scope, actor=ACTOR, now=now())
         return await service.waiting_count(session)
+
+
+async def _scope(session: AsyncSession, offer: str | None) -> Scope:
+    return "all" if offer is None else await offers.find_named(session, id_or_ref=offer)
 
 
 @app.command()
@@ -100,5 +109,5 @@ async def _summary() -> dict[str, Any]:
         return await service.summary(session)
 
 
-def _named(offer: UUID | None) -> str:
+def _named(offer: str | None) -> str:
     return "all replies" if offer is None else f"replies about offer {offer}"

@@ -14,7 +14,6 @@ import uvicorn
 from prometheus_client import start_http_server
 from starlette.types import ASGIApp
 
-from app.cli import jobs
 from app.config import Settings
 from app.database import open_sessions
 from app.errors import TagbackError
@@ -23,8 +22,11 @@ from app.kit.db import Sessions
 from app.main import create_app
 from app.networks import accounts
 from app.networks.x.client import open_sender
+from app.notifications import worker as webhooks
 from app.posts import listening, lookback
 from app.replies import worker
+from app.testclock import service as testclock
+from app.upkeep import jobs
 
 STOP_SECONDS_MAX = 10
 _DRAIN_SECONDS_MAX = 5
@@ -42,7 +44,13 @@ class ServeError(TagbackError):
 class ApiServer(uvicorn.Server):
     """uvicorn, but stopped by an event that it shares with the other roles."""
 
-    def __init__(self, app: ASGIApp, *, lifespan: Literal["auto", "on", "off"] = "auto") -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        trusted_proxies: str = "",
+        lifespan: Literal["auto", "on", "off"] = "auto",
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -50,6 +58,7 @@ class ApiServer(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                forwarded_allow_ips=trusted_proxies,
                 timeout_graceful_shutdown=_DRAIN_SECONDS_MAX,
             )
         )
@@ -91,7 +100,8 @@ def address(listening: socket.socket) -> str:
 
 async def run_api(sessions: Sessions, settings: Settings, stop: asyncio.Event) -> None:
     with open_socket(settings.host, settings.port) as listening:
-        server = ApiServer(create_app(settings, sessions))
+        app = create_app(settings, sessions)
+        server = ApiServer(app, trusted_proxies=settings.trusted_proxies)
         running = asyncio.create_task(server.run_until(stop, listening))
         ready = asyncio.create_task(server.is_ready.wait())
         await asyncio.wait({running, ready}, return_when=asyncio.FIRST_COMPLETED)
@@ -102,10 +112,10 @@ async def run_api(sessions: Sessions, settings: Settings, stop: asyncio.Event) -
 
 
 async def run_worker(sessions: Sessions, settings: Settings, stop: asyncio.Event) -> None:
-    """Sends replies, looks back when an author links, follows redemptions into attribution, and
-    does what time has made due.
+    """Sends replies, tells partners, looks back when an author links, follows redemptions into
+    attribution, and does what time has made due.
     """
-    work: list[Run] = [run_sender, lookback.run, attribution.run, jobs.run]
+    work: list[Run] = [run_sender, webhooks.run, lookback.run, attribution.run, jobs.run]
     await run_together(work, sessions, settings, stop)
 
 
@@ -142,7 +152,10 @@ async def serve_roles(settings: Settings, roles: Sequence[str]) -> None:
         signal.signal(number, on_signal)
     with metrics_served(settings, roles):
         async with open_sessions(settings) as sessions:
-            await run_together([ROLES[role] for role in roles], sessions, settings, stop)
+            runs = [ROLES[role] for role in roles]
+            if settings.test_clock:
+                runs.append(testclock.run)
+            await run_together(runs, sessions, settings, stop)
 
 
 @contextlib.contextmanager

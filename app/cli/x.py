@@ -35,6 +35,7 @@ from app.networks.x.oauth import (
     open_sign_in,
 )
 from app.replies import sending
+from app.secret_keys import sealer_of
 
 WAIT_SECONDS_MAX = 600.0
 _DOLLAR = 1_000_000
@@ -85,7 +86,7 @@ def connect(
 
 async def _connect(port: int, *, paste: bool, open_browser: bool) -> tuple[Person, Tokens]:
     settings = get_settings()
-    sealer = accounts.sealer_of(settings)
+    sealer = sealer_of(settings)
     redirect = f"http://127.0.0.1:{port}/callback"
     async with open_sessions(settings) as sessions, open_sign_in(settings) as sign_in:
         begun = sign_in.begin(redirect_uri=redirect, scopes=ACCOUNT_SCOPES)
@@ -180,7 +181,7 @@ def disconnect() -> None:
 
 async def _disconnect() -> str:
     settings = get_settings()
-    sealer = accounts.sealer_of(settings)
+    sealer = sealer_of(settings)
     async with open_sessions(settings) as sessions, open_sign_in(settings) as sign_in:
         async with sessions.begin() as session:
             account = await accounts.find(session)
@@ -205,7 +206,7 @@ async def _disconnect() -> str:
 
 @app.command("new-key")
 def new_key() -> None:
-    """Print a new key for TAGBACK_SECRET_KEYS.
+    """Print a new key for TAGBACK_SECRET_KEYS, as `tagback keys new-secret` does.
 
     To replace one, put the new key in front of it, with a comma between: the first seals, any
     opens. Whoever has a key and the database can act as the account.

@@ -9,7 +9,7 @@ from app.config import Settings, SettingsError
 from app.kit.clock import now
 from app.kit.db import Sessions
 from app.kit.months import Month
-from app.networks import X, accounts, queries
+from app.networks import X, accounts, lease_queries, queries
 from app.networks.accounts import AccountRefusedError, AccountUnavailableError, open_account
 from app.networks.models import NetworkAccount
 from app.networks.x.activity import MENTION, Activity
@@ -22,8 +22,9 @@ from app.networks.x.oauth import (
     open_sign_in,
 )
 from app.networks.x.stream_rules import StreamRules
-from app.posts.listening import way_of_events, webhook_url
+from app.posts.listening import LEASE, way_of_events, webhook_url
 from app.replies import sending, service
+from app.secret_keys import can_seal
 
 State = Literal["ok", "not ok", "not set up"]
 
@@ -43,6 +44,7 @@ async def look(sessions: Sessions, settings: Settings) -> list[Line]:
     """Asks X who the account is, which costs a user read, and what it has set up."""
     lines = await _account_lines(sessions, settings)
     lines += await _app_lines(settings, await _account_id(sessions, settings))
+    lines.append(await _listener_line(sessions, settings))
     return [*lines, *await _limit_lines(sessions), await _money_line(sessions, settings)]
 
 
@@ -60,7 +62,7 @@ async def _account_lines(sessions: Sessions, settings: Settings) -> list[Line]:
     if accounts.given_account(settings) is not None:
         told = "by TAGBACK_X_USER_TOKEN and TAGBACK_X_ACCOUNT_ID, which somebody else renews"
         return [Line("account", "ok", told)]
-    if settings.secret_keys is None or settings.x_client_id is None:
+    if not can_seal(settings) or settings.x_client_id is None:
         todo = "set TAGBACK_X_CLIENT_ID and TAGBACK_SECRET_KEYS, then tagback x connect"
         return [Line("account", "not set up", "no app to sign in with", todo)]
     if connected is None:
@@ -132,6 +134,18 @@ async def _app_lines(settings: Settings, account_id: str | None) -> list[Line]:
             await _asked("rules", _rules(client, settings)),
             await _asked("connections", _connections(client)),
         ]
+
+
+async def _listener_line(sessions: Sessions, settings: Settings) -> Line:
+    async with sessions() as session:
+        is_held = await lease_queries.is_held(session, name=LEASE)
+    if is_held:
+        return Line("listener", "ok", "one process listens")
+    if settings.x_app_token is None or not (
+        settings.x_hashtag_stream or settings.x_mentions_by != "off"
+    ):
+        return Line("listener", "not set up", "it has nothing to listen to")
+    return Line("listener", "not ok", "no process listens", "tagback serve --roles listener")
 
 
 async def _asked(name: str, question: Awaitable[Line]) -> Line:

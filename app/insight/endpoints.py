@@ -1,40 +1,59 @@
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Path, Query
 from pydantic import AfterValidator
 
 from app.deps import NowDep, SessionDep, SessionsDep, SettingsDep
-from app.errors import Forbidden
-from app.insight import attribution, explain, queries
+from app.errors import Forbidden, NotFound
+from app.insight import attribution, explain, filters, queries
 from app.insight.costs import costs, month_named
 from app.insight.dry_run import Wanted, dry_run
+from app.insight.filters import FiltersDep
+from app.insight.models import Sale
 from app.insight.performance import performance
-from app.insight.schemas import CostsOut, DryRunIn, DryRunOut, PerformanceOut, RedemptionOut
-from app.kit.fields import is_no_card_number
+from app.insight.schemas import (
+    AttributionOut,
+    CostsOut,
+    DryRunIn,
+    DryRunOut,
+    ExplainedPost,
+    ExplainedTransaction,
+    PerformanceOut,
+    RedemptionOut,
+)
+from app.kit.fields import ExternalId, NetworkName, is_no_card_number
+from app.kit.months import MonthName
 from app.kit.pagination import Page, PagingDep, make_page
+from app.openapi import problems
 from app.partners.auth import Principal, require
+from app.partners.idempotency import ApiRoute
 from app.partners.tenancy import TenantSession
+from app.redemptions.transactions import FIELD_CHARACTERS_MAX
 
-router = APIRouter(prefix="/v1", tags=["insight"])
+router = APIRouter(prefix="/v1", tags=["insight"], route_class=ApiRoute)
 
 Analyst = Annotated[Principal, Depends(require("analyst", "partner", "operator"))]
 Partner = Annotated[Principal, Depends(require("partner", "operator"))]
 Accountant = Annotated[Principal, Depends(require("analyst", "operator"))]
 Support = Annotated[Principal, Depends(require("operator", "issuer"))]
-NoCardNumber = Annotated[str, AfterValidator(is_no_card_number)]
+TransactionId = Annotated[
+    str, Path(min_length=1, max_length=FIELD_CHARACTERS_MAX), AfterValidator(is_no_card_number)
+]
 Language = Annotated[str, Query(pattern="^(en|fr)$")]
 
 
-@router.get("/attribution")
+@router.get("/attribution", response_model_exclude_unset=True)
 async def get_attribution(
     session: TenantSession,
     principal: Analyst,
-    group_by: Annotated[str, Query(max_length=200)] = "offer",
+    group_by: Annotated[
+        str, Query(max_length=200, description="one or several dimensions, with commas between")
+    ] = "offer",
     since: date | None = None,
     until: date | None = None,
-) -> dict[str, list[dict[str, Any]]]:
+) -> AttributionOut:
     """Posts, coupons, redemptions, sales and rewards by one or several of offer, hashtag, partner,
     network, channel, customer_kind, country and day, and always by currency. Days are UTC; the
     figures are a few seconds old at most. A partner is shown null for groups under ten.
@@ -43,10 +62,10 @@ async def get_attribution(
     rows = await attribution.attribution(session, group_by=names, since=since, until=until)
     if principal.partner_id is not None:
         rows = attribution.suppress_small_groups(rows)
-    return {"items": rows}
+    return AttributionOut.model_validate({"items": rows})
 
 
-@router.get("/offers/{offer_id}/performance")
+@router.get("/offers/{offer_id}/performance", responses=problems(NotFound))
 async def get_performance(
     offer_id: UUID, session: TenantSession, principal: Analyst, now: NowDep
 ) -> PerformanceOut:
@@ -60,7 +79,7 @@ async def get_performance(
     return PerformanceOut.model_validate(found)
 
 
-@router.post("/offers/{offer_id}/dry-run")
+@router.post("/offers/{offer_id}/dry-run", responses=problems(NotFound))
 async def dry_run_offer(
     offer_id: UUID,
     sessions: SessionsDep,
@@ -86,7 +105,7 @@ async def get_costs(
     settings: SettingsDep,
     now: NowDep,
     month: Annotated[
-        str | None, Query(description="as in 2026-07, of UTC; this one if unset")
+        MonthName | None, Query(description="of UTC; the present one if unset")
     ] = None,
 ) -> CostsOut:
     """What X has cost, by kind, a coupon and an offer, with a forecast and what is left of the
@@ -100,37 +119,51 @@ async def get_costs(
 
 @router.get("/redemptions")
 async def list_redemptions(
-    session: TenantSession,
-    principal: Analyst,
-    paging: PagingDep,
-    state: Literal["pending", "earned", "returned", "rejected"] | None = None,
+    session: TenantSession, principal: Analyst, wanted: FiltersDep, paging: PagingDep
 ) -> Page[RedemptionOut]:
     """Purchases that used, or might have used, a coupon: all of them, or a partner's own. The buyer
     is a pseudonym that means nothing to another partner; the post is not shown.
     """
-    rows = await queries.page_of_sales(
-        session, after=paging.after, limit=paging.limit + 1, state=state
-    )
+    conditions = await filters.conditions(session, wanted)
+    query = queries.page_of_sales(conditions, after=paging.after, limit=paging.limit + 1)
     for_partner = principal.partner_id is not None
     return make_page(
-        rows,
+        await queries.read_sales(session, query),
         paging,
         show=lambda row: RedemptionOut.of(row, for_partner=for_partner),
         row_id=lambda row: row[0].redemption_id,
     )
 
 
-@router.get("/explain/posts/{post_id}")
+@router.get("/redemptions/{redemption_id}", responses=problems(NotFound))
+async def get_redemption(
+    redemption_id: UUID, session: TenantSession, principal: Analyst
+) -> RedemptionOut:
+    """One of them, as the list shows it."""
+    query = queries.page_of_sales([Sale.redemption_id == redemption_id], after=None, limit=1)
+    rows = await queries.read_sales(session, query)
+    if not rows:
+        raise NotFound(f"no redemption {redemption_id}", code="redemption_not_found")
+    return RedemptionOut.of(rows[0], for_partner=principal.partner_id is not None)
+
+
+@router.get("/explain/posts/{post_id}", response_model_exclude_unset=True)
 async def explain_post(
-    post_id: str, session: SessionDep, _: Support, network: str = "x", locale: Language = "en"
-) -> dict[str, Any]:
+    post_id: ExternalId,
+    session: SessionDep,
+    _: Support,
+    network: NetworkName = "x",
+    locale: Language = "en",
+) -> ExplainedPost:
     """Why a post did or did not load a coupon."""
-    return await explain.explain_post(session, post_id=post_id, network=network, locale=locale)
+    told = await explain.explain_post(session, post_id=post_id, network=network, locale=locale)
+    return ExplainedPost.model_validate(told)
 
 
-@router.get("/explain/transactions/{transaction_id}")
+@router.get("/explain/transactions/{transaction_id}", response_model_exclude_unset=True)
 async def explain_transaction(
-    transaction_id: NoCardNumber, session: SessionDep, _: Support, locale: Language = "en"
-) -> dict[str, Any]:
+    transaction_id: TransactionId, session: SessionDep, _: Support, locale: Language = "en"
+) -> ExplainedTransaction:
     """Why a purchase did or did not earn a reward."""
-    return await explain.explain_transaction(session, transaction_id=transaction_id, locale=locale)
+    told = await explain.explain_transaction(session, transaction_id=transaction_id, locale=locale)
+    return ExplainedTransaction.model_validate(told)

@@ -1,7 +1,7 @@
 from datetime import date, datetime
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, Integer, SmallInteger
+from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, SmallInteger
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.kit.db import Base
@@ -11,7 +11,14 @@ class Sale(Base):
     """One redemption as an analyst sees it, from the reach of the post to the reward."""
 
     __tablename__ = "sales"
-    __table_args__ = (Index("ix_sales_partner_id", "partner_id", "purchased_at"),)
+    # pages go by the id
+    __table_args__ = (
+        Index("ix_sales_offer_id", "offer_id", "redemption_id"),
+        Index("ix_sales_partner_id", "partner_id", "redemption_id"),
+        Index("ix_sales_state", "state", "redemption_id"),
+        Index("ix_sales_country", "country", "redemption_id"),
+        Index("ix_sales_purchased_at", "purchased_at"),
+    )
 
     redemption_id: Mapped[UUID] = mapped_column(
         ForeignKey("redemptions.id", ondelete="RESTRICT"), primary_key=True
@@ -28,10 +35,23 @@ class Sale(Base):
     customer_kind: Mapped[str]
     country: Mapped[str]
     state: Mapped[str]
+    reason: Mapped[str | None]  # why it was rejected
     currency: Mapped[str]
     spend_minor: Mapped[int]
     reward_minor: Mapped[int]
     refunded_minor: Mapped[int]
+
+
+class PseudonymSecret(Base):
+    """What the function `buyer_pseudonym` keys its hashes with: without it, whoever learns the id
+    of a member could tell which purchases are his. Neither the engine nor a partner may read it.
+    """
+
+    __tablename__ = "pseudonym_secrets"
+    __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
+
+    id: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    secret: Mapped[bytes]
 
 
 class SalesDay(Base):

@@ -3,7 +3,7 @@ from datetime import date
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, func, select, text
+from sqlalchemy import ColumnElement, Executable, Row, Select, func, select, text
 from sqlalchemy.ext.asyncio import AsyncResult, AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -27,10 +27,9 @@ _FOLLOW = text(
         SELECT sales.* FROM sales JOIN touched USING (redemption_id)
     ), after AS (
         SELECT redemption_id, c.offer_id, o.partner_id,
-               left(encode(sha256(convert_to(o.partner_id::text || c.member_id::text, 'UTF8')),
-                           'hex'), 20) AS buyer,
+               buyer_pseudonym(o.partner_id, c.member_id) AS buyer,
                c.network, o.hashtag, posts.reach, c.posted_at, p.occurred_at AS purchased_at,
-               p.channel, p.customer_kind, a.country, r.state, p.currency,
+               p.channel, p.customer_kind, a.country, r.state, r.reason, p.currency,
                p.net_minor AS spend_minor, r.owed_minor AS reward_minor,
                p.cleared_minor - p.net_minor AS refunded_minor
         FROM touched
@@ -43,19 +42,19 @@ _FOLLOW = text(
     ), written AS (
         INSERT INTO sales (redemption_id, offer_id, partner_id, buyer, network, hashtag, reach,
                            posted_at, purchased_at, channel, customer_kind, country, state,
-                           currency, spend_minor, reward_minor, refunded_minor)
+                           reason, currency, spend_minor, reward_minor, refunded_minor)
         SELECT * FROM after
         ON CONFLICT (redemption_id) DO UPDATE SET
             offer_id = EXCLUDED.offer_id, hashtag = EXCLUDED.hashtag, reach = EXCLUDED.reach,
             network = EXCLUDED.network, posted_at = EXCLUDED.posted_at,
             purchased_at = EXCLUDED.purchased_at, channel = EXCLUDED.channel,
             customer_kind = EXCLUDED.customer_kind, country = EXCLUDED.country,
-            state = EXCLUDED.state, spend_minor = EXCLUDED.spend_minor,
+            state = EXCLUDED.state, reason = EXCLUDED.reason, spend_minor = EXCLUDED.spend_minor,
             reward_minor = EXCLUDED.reward_minor, refunded_minor = EXCLUDED.refunded_minor
     ), difference AS (
         SELECT 1 AS sign, * FROM after UNION ALL
         SELECT -1, redemption_id, offer_id, partner_id, buyer, network, hashtag, reach, posted_at,
-               purchased_at, channel, customer_kind, country, state, currency, spend_minor,
+               purchased_at, channel, customer_kind, country, state, reason, currency, spend_minor,
                reward_minor, refunded_minor
         FROM before
     ), rolled AS (
@@ -387,20 +386,21 @@ async def find_transaction(session: AsyncSession, transaction_id: str) -> Row[An
     ).first()
 
 
-async def page_of_sales(
-    session: AsyncSession, *, after: UUID | None, limit: int, state: str | None
-) -> Sequence[tuple[Sale, str, str]]:
+def page_of_sales(
+    conditions: Sequence[ColumnElement[bool]], *, after: UUID | None, limit: int
+) -> Executable:
     """Each with its offer's and its partner's ref, by id."""
     query = (
         select(Sale, Offer.ref, Partner.ref)
         .join(Offer, Offer.id == Sale.offer_id)
         .join(Partner, Partner.id == Sale.partner_id)
+        .where(*conditions)
         .order_by(Sale.redemption_id)
         .limit(limit)
     )
-    if after is not None:
-        query = query.where(Sale.redemption_id > after)
-    if state is not None:
-        query = query.where(Sale.state == state)
+    return query if after is None else query.where(Sale.redemption_id > after)
+
+
+async def read_sales(session: AsyncSession, query: Executable) -> Sequence[tuple[Sale, str, str]]:
     rows = await session.execute(query)
     return [(sale, offer, partner) for sale, offer, partner in rows]

@@ -1,5 +1,5 @@
-from datetime import datetime
-from typing import Annotated, Self
+from datetime import date, datetime
+from typing import Annotated, Any, Self, cast
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -7,7 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.insight.dry_run import DAYS_MAX, PostsFrom
 from app.insight.models import Sale
 from app.offers.schemas import Objective, OfferChange
-from app.offers.terms import State
+from app.offers.terms import State as OfferState
+from app.redemptions.domain import State, TransactionType
 
 
 class ObjectiveOut(Objective):
@@ -23,11 +24,44 @@ class PerformanceOut(BaseModel):
     as is what is left of a cap that the offer does not have.
     """
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "offer_id": "0198f0c2-7d10-7000-8000-000000000003",
+                    "offer_ref": "summer-26",
+                    "title": "5 dollars back at Corner Coffee",
+                    "hashtag": "CornerCoffee",
+                    "state": "live",
+                    "currency": "USD",
+                    "outcomes": {"loaded": 412, "not_linked": 963},
+                    "coupons_loaded": 412,
+                    "coupons_max": 1000,
+                    "coupons_left": 588,
+                    "budget_minor": 500000,
+                    "budget_left_minor": 294000,
+                    "redemptions": 131,
+                    "sales_minor": 228940,
+                    "reward_minor": 65500,
+                    "refunded_minor": 0,
+                    "objective": {
+                        "metric": "redemptions",
+                        "value": 300,
+                        "by": "2026-08-31",
+                        "reached": 131,
+                        "progress": 0.4367,
+                        "is_over": False,
+                    },
+                }
+            ]
+        }
+    )
+
     offer_id: UUID
     offer_ref: str
     title: str
     hashtag: str
-    state: State
+    state: OfferState
     currency: str
     outcomes: dict[str, int | None]
     coupons_loaded: int
@@ -45,7 +79,10 @@ class PerformanceOut(BaseModel):
 class DryRunIn(BaseModel):
     """`changes` as in `PATCH`: they are tried and not saved."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"changes": {"min_spend_minor": 2000}, "days": 30}]},
+    )
 
     changes: OfferChange = Field(default_factory=OfferChange)
     days: Annotated[int, Field(ge=1, le=DAYS_MAX)] = DAYS_MAX
@@ -59,6 +96,38 @@ class DryRunOut(BaseModel):
     turned away, to the hour, a partner's to the day. Not `is_exact` is what a partner is told:
     counts to about ten, amounts to two digits, null for groups under ten.
     """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "offer_id": "0198f0c2-7d10-7000-8000-000000000003",
+                    "offer_ref": "summer-26",
+                    "title": "5 dollars back at Corner Coffee",
+                    "hashtag": "CornerCoffee",
+                    "currency": "USD",
+                    "since": "2026-06-15T00:00:00Z",
+                    "until": "2026-07-15T00:00:00Z",
+                    "posts_from": "this_hashtag",
+                    "is_cut": False,
+                    "is_exact": False,
+                    "posts": 1380,
+                    "outcomes": {"loaded": 410, "not_linked": 970, "repost": None},
+                    "coupons": 410,
+                    "would_be_sold_out_at": None,
+                    "would_be_budget_spent_at": None,
+                    "purchases": 270,
+                    "redemptions": 130,
+                    "sales_minor": 230000,
+                    "reward_minor": 66000,
+                    "average_basket_minor": 1800,
+                    "reward_share": 0.29,
+                    "not_rewarded": {"below_minimum": 41, "outside_validity": 99},
+                    "assumptions": ["A post is judged by what was seen of it then."],
+                }
+            ]
+        }
+    )
 
     offer_id: UUID
     offer_ref: str
@@ -90,8 +159,34 @@ class RedemptionOut(BaseModel):
     is not told `minutes_from_post`: with the time of the purchase it would tell whose post it was.
     """
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "0198f0c2-7d10-7000-8000-00000000000b",
+                    "state": "earned",
+                    "offer": "summer-26",
+                    "partner": "corner-coffee",
+                    "hashtag": "CornerCoffee",
+                    "network": "x",
+                    "buyer": "b1f1e0c2d7a95b36",
+                    "channel": "in_store",
+                    "customer_kind": "new",
+                    "country": "US",
+                    "purchased_at": "2026-07-15T11:15:00Z",
+                    "minutes_from_post": 105,
+                    "currency": "USD",
+                    "spend_minor": 1250,
+                    "reward_minor": 500,
+                    "refunded_minor": 0,
+                }
+            ]
+        }
+    )
+
     id: UUID
-    state: str
+    state: State
+    reason: str | None
     offer: str
     partner: str
     hashtag: str
@@ -113,7 +208,8 @@ class RedemptionOut(BaseModel):
         minutes = int((sale.purchased_at - sale.posted_at).total_seconds() // 60)
         return cls(
             id=sale.redemption_id,
-            state=sale.state,
+            state=cast("State", sale.state),
+            reason=sale.reason,
             offer=offer,
             partner=partner,
             hashtag=sale.hashtag,
@@ -158,6 +254,40 @@ class CostsOut(BaseModel):
     is one whose confirmation was sent.
     """
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "month": "2026-07",
+                    "spent_microusd": 4120000,
+                    "forecast_microusd": 8500000,
+                    "ceiling_microusd": 50000000,
+                    "left_microusd": 45880000,
+                    "strangers_ceiling_microusd": 10000000,
+                    "strangers_left_microusd": 9100000,
+                    "by_kind": [{"kind": "summoned_reply", "units": 412, "micro_usd": 4120000}],
+                    "coupons": 412,
+                    "microusd_per_coupon": 10000,
+                    "confirmed_coupons": 412,
+                    "microusd_per_confirmed_coupon": 10000,
+                    "by_offer": [
+                        {
+                            "offer_id": "0198f0c2-7d10-7000-8000-000000000003",
+                            "offer_ref": "summer-26",
+                            "hashtag": "CornerCoffee",
+                            "replies_microusd": 4120000,
+                            "reads_microusd": 0,
+                            "spent_microusd": 4120000,
+                            "coupons": 412,
+                            "confirmed_coupons": 412,
+                            "microusd_per_confirmed_coupon": 10000,
+                        }
+                    ],
+                }
+            ]
+        }
+    )
+
     month: str
     spent_microusd: int
     forecast_microusd: int
@@ -171,3 +301,199 @@ class CostsOut(BaseModel):
     confirmed_coupons: int
     microusd_per_confirmed_coupon: int | None
     by_offer: list[OfferCostOut]
+
+
+_ROW: dict[str, Any] = {
+    "offer": "summer-26",
+    "currency": "USD",
+    "posts": 1375,
+    "reach": 241800,
+    "coupons": 412,
+    "redemptions": 131,
+    "sales_minor": 228940,
+    "reward_minor": 65500,
+    "refunded_minor": 0,
+}
+
+
+class AttributionRow(BaseModel):
+    """One for each combination of the dimensions that were asked for, and by currency. Posts, reach
+    and coupons are null where a dimension exists for purchases only, and whatever is about fewer
+    than ten is null for a partner.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_ROW]})
+
+    offer: str = ""
+    hashtag: str = ""
+    partner: str = ""
+    network: str = ""
+    channel: str = ""
+    customer_kind: str = ""
+    country: str = ""
+    day: date = date.min
+    currency: str
+    posts: int | None
+    reach: int | None
+    coupons: int | None
+    redemptions: int | None
+    sales_minor: int | None
+    reward_minor: int | None
+    refunded_minor: int | None
+
+
+class AttributionOut(BaseModel):
+    """The figures are a few seconds old at most."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"items": [_ROW]}]})
+
+    items: list[AttributionRow]
+
+
+class Rule(BaseModel):
+    """`applies`: it is this one that decided. `saw`: the values that it looked at, by name."""
+
+    rule: str
+    applies: bool
+    saw: dict[str, Any]
+
+
+class ExplainedOffer(BaseModel):
+    """`decided_with`: the version of the post that was decided on. `not_linked_at`: when it was
+    told that its author is not linked, if it was looked at again since.
+    """
+
+    offer: str
+    offer_id: UUID
+    hashtag: str
+    outcome: str
+    decided_at: datetime
+    decided_with: str
+    coupon_id: UUID | None
+    not_linked_at: datetime | None
+    sentence: str
+    reply: str | None
+    rules: list[Rule]
+
+
+class ExplainedPost(BaseModel):
+    """Of a post that is not known there is the sentence alone, which says why."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "post_id": "1945000000000000001",
+                    "network": "x",
+                    "known": True,
+                    "sentence": "Your coupon is loaded.",
+                    "offers": [
+                        {
+                            "offer": "5 dollars back at Corner Coffee",
+                            "offer_id": "0198f0c2-7d10-7000-8000-000000000003",
+                            "hashtag": "CornerCoffee",
+                            "outcome": "loaded",
+                            "decided_at": "2026-07-15T09:30:01Z",
+                            "decided_with": "1945000000000000001",
+                            "coupon_id": "0198f0c2-7d10-7000-8000-000000000005",
+                            "not_linked_at": None,
+                            "sentence": "Your coupon is loaded.",
+                            "reply": None,
+                            "rules": [
+                                {"rule": "not_linked", "applies": False, "saw": {"linked": True}},
+                                {"rule": "loaded", "applies": True, "saw": {}},
+                            ],
+                        }
+                    ],
+                    "posted_at": "2026-07-15T09:30:00Z",
+                    "received_at": "2026-07-15T09:30:01Z",
+                    "source": "api",
+                    "tags": ["CornerCoffee"],
+                    "mentions_programme": False,
+                }
+            ]
+        }
+    )
+
+    post_id: str
+    network: str
+    known: bool
+    sentence: str
+    offers: list[ExplainedOffer]
+    posted_at: datetime | None = None
+    received_at: datetime | None = None
+    source: str | None = None
+    tags: list[str] = []
+    mentions_programme: bool | None = None
+
+
+class ExplainedCoupon(BaseModel):
+    """One that the purchase might have used, with each rule that was tried."""
+
+    coupon_id: UUID
+    offer: str
+    hashtag: str
+    is_used: bool
+    rules: list[Rule]
+
+
+class ExplainedTransaction(BaseModel):
+    """The purchase as it stands now. Of a transaction that is not known there is the sentence
+    alone. `answered_with` is what was answered when it came.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "transaction_id": "tx-1002",
+                    "known": True,
+                    "sentence": "You spent $12.50 at Corner Coffee, Main Street: $5.00 is yours.",
+                    "coupons": [
+                        {
+                            "coupon_id": "0198f0c2-7d10-7000-8000-000000000005",
+                            "offer": "5 dollars back at Corner Coffee",
+                            "hashtag": "CornerCoffee",
+                            "is_used": True,
+                            "rules": [
+                                {
+                                    "rule": "free_use",
+                                    "applies": False,
+                                    "saw": {"uses": 1, "uses_max": 1},
+                                }
+                            ],
+                        }
+                    ],
+                    "type": "clearing",
+                    "amount_minor": 1250,
+                    "currency": "USD",
+                    "occurred_at": "2026-07-15T11:15:00Z",
+                    "received_at": "2026-07-15T11:15:02Z",
+                    "place": "Corner Coffee, Main Street",
+                    "answered_with": {"id": "tx-1002", "status": "applied", "decision": "earned"},
+                    "purchase_id": "p-501",
+                    "state": "earned",
+                    "reason": None,
+                    "reward_minor": 500,
+                    "credited_minor": 500,
+                }
+            ]
+        }
+    )
+
+    transaction_id: str
+    known: bool
+    sentence: str
+    coupons: list[ExplainedCoupon]
+    type: TransactionType | None = None
+    amount_minor: int | None = None
+    currency: str | None = None
+    occurred_at: datetime | None = None
+    received_at: datetime | None = None
+    place: str | None = None
+    answered_with: dict[str, Any] | None = None
+    purchase_id: str | None = None
+    state: State | None = None
+    reason: str | None = None
+    reward_minor: int | None = None
+    credited_minor: int | None = None

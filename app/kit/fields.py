@@ -1,13 +1,16 @@
 """What several contexts' fields must be like, whether they come by HTTP or in a file."""
 
 import re
+import zoneinfo
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import (
     AfterValidator,
     AwareDatetime,
     BeforeValidator,
+    Field,
     StringConstraints,
     ValidationError,
 )
@@ -40,6 +43,17 @@ def _known_currency(code: str) -> str:
     return code
 
 
+@lru_cache(maxsize=1)
+def _time_zones() -> set[str]:
+    return zoneinfo.available_timezones()
+
+
+def _known_time_zone(value: str) -> str:
+    if value not in _time_zones():
+        raise ValueError("no IANA time zone, such as Europe/Paris")
+    return value
+
+
 def _to_utc(value: datetime) -> datetime:
     # what is further off is a broken date, and arithmetic with it leaves the calendar
     if not _YEARS[0] <= value.year < _YEARS[1]:
@@ -69,11 +83,23 @@ Words = Annotated[
 ExternalId = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[!-~]+$")]
 # what a caller names a request by, so that sending it again does nothing again
 Ref = Annotated[ExternalId, AfterValidator(is_no_card_number)]
-Currency = Annotated[str, AfterValidator(_known_currency)]
+Currency = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Z]{3}$"),
+    AfterValidator(_known_currency),
+    Field(json_schema_extra={"format": "iso-4217"}),
+]
+NetworkName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+TimeZone = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=64),
+    AfterValidator(_known_time_zone),
+    Field(json_schema_extra={"format": "iana-time-zone"}),
+]
 Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]  # ISO 3166-1 alpha-2
 Instant = Annotated[
     AwareDatetime,
-    BeforeValidator(_looks_like_rfc_3339, json_schema_input_type=str),
+    BeforeValidator(_looks_like_rfc_3339, json_schema_input_type=datetime),
     AfterValidator(_to_utc),
 ]
 
@@ -100,4 +126,4 @@ def _in_minor_units(value: object) -> object:
     return value
 
 
-InMinorUnits = BeforeValidator(_in_minor_units, json_schema_input_type=int)
+InMinorUnits = BeforeValidator(_in_minor_units)  # after the bounds, which the schema then shows

@@ -14,6 +14,8 @@ DOCUMENT_BYTES_MAX = 64 * 1024 * 1024
 _BUFFER_BYTES = 256 * 1024
 _KEPT_BYTES = 4_096  # of a line that is too long: what a report of it may want to show
 
+LineStatus = Literal["accepted", "ignored", "rejected"]
+
 _BOM = b"\xef\xbb\xbf"
 _GZIP_MAGIC = b"\x1f\x8b"
 _CSV_HEADER = re.compile(rb'\s*"?[A-Za-z_][\w.]*"?\s*(?:,\s*"?[A-Za-z_][\w.]*"?\s*)+')
@@ -40,12 +42,14 @@ class BadLine(NamedTuple):
 
 class LineResult(NamedTuple):
     """What became of a line. `ignored`: well-formed, and nothing to do with us. `outcomes` are
-    counted by name; `reason` belongs to a rejection and repeats no value of the line.
+    counted by name; `reason` belongs to a rejection and repeats no value of the line; `made` names
+    what was made because the line named it, which may have been a slip.
     """
 
-    status: Literal["accepted", "ignored", "rejected"]
+    status: LineStatus
     outcomes: tuple[str, ...] = ()
     reason: str | None = None
+    made: str | None = None
 
 
 def read_lines(stream: io.BufferedReader, *, name: str) -> Iterator[Line | BadLine]:

@@ -1,8 +1,13 @@
 import re
 from datetime import UTC, date, datetime
-from typing import NamedTuple, Self
+from typing import Annotated, NamedTuple, Self
 
-_MONTH = re.compile(r"(20\d\d)-(0[1-9]|1[0-2])")
+from pydantic import Field
+
+PATTERN = r"^(20\d\d)-(0[1-9]|1[0-2])$"
+_MONTH = re.compile(PATTERN)
+# parsed by `Month`, which says better what is wrong than a pattern does
+MonthName = Annotated[str, Field(json_schema_extra={"pattern": PATTERN})]
 
 
 class Month(NamedTuple):

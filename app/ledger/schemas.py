@@ -27,6 +27,21 @@ class FailureIn(BaseModel):
 class AcknowledgementIn(BaseModel):
     """Every line that is not named was booked."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "failures": [
+                        {
+                            "line_id": "0198f0c2-7d10-7000-8000-00000000000a",
+                            "reason": "account closed",
+                        }
+                    ]
+                }
+            ]
+        }
+    )
+
     failures: list[FailureIn] = Field(default=[], max_length=FAILURES_MAX)
 
 
@@ -37,6 +52,22 @@ class Total(BaseModel):
 
 class BatchOut(BaseModel):
     """`totals` are of the lines that have not failed."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "0198f0c2-7d10-7000-8000-000000000009",
+                    "state": "sent",
+                    "created_at": "2026-07-16T02:00:00Z",
+                    "acknowledged_at": None,
+                    "lines": 1,
+                    "failed": 0,
+                    "totals": [{"amount_minor": 500, "currency": "USD"}],
+                }
+            ]
+        }
+    )
 
     id: UUID
     state: str
@@ -64,6 +95,24 @@ class BatchOut(BaseModel):
 class LineOut(BaseModel):
     """Of a redemption or of an adjustment. A negative amount is taken back from the card."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "0198f0c2-7d10-7000-8000-00000000000a",
+                    "redemption_id": "0198f0c2-7d10-7000-8000-00000000000b",
+                    "adjustment_id": None,
+                    "member_id": "0198f0c2-7d10-7000-8000-000000000004",
+                    "card_ref": "card-7f3a",
+                    "amount_minor": 500,
+                    "currency": "USD",
+                    "state": "sent",
+                    "failure": None,
+                }
+            ]
+        }
+    )
+
     id: UUID
     redemption_id: UUID | None
     adjustment_id: UUID | None
@@ -80,6 +129,36 @@ class LineOut(BaseModel):
 
 
 class BatchWithLines(BatchOut):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "0198f0c2-7d10-7000-8000-000000000009",
+                    "state": "sent",
+                    "created_at": "2026-07-16T02:00:00Z",
+                    "acknowledged_at": None,
+                    "lines": 1,
+                    "failed": 0,
+                    "totals": [{"amount_minor": 500, "currency": "USD"}],
+                    "items": [
+                        {
+                            "id": "0198f0c2-7d10-7000-8000-00000000000a",
+                            "redemption_id": "0198f0c2-7d10-7000-8000-00000000000b",
+                            "adjustment_id": None,
+                            "member_id": "0198f0c2-7d10-7000-8000-000000000004",
+                            "card_ref": "card-7f3a",
+                            "amount_minor": 500,
+                            "currency": "USD",
+                            "state": "sent",
+                            "failure": None,
+                        }
+                    ],
+                    "next_cursor": None,
+                }
+            ]
+        }
+    )
+
     items: list[LineOut]
     next_cursor: str | None
 
@@ -87,7 +166,21 @@ class BatchWithLines(BatchOut):
 class AdjustmentIn(BaseModel):
     """A negative amount is taken back from the member."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "ref": "goodwill-17",
+                    "member_id": "0198f0c2-7d10-7000-8000-000000000004",
+                    "amount_minor": 200,
+                    "currency": "USD",
+                    "funded_by": "programme",
+                    "reason": "the till was slow",
+                }
+            ]
+        },
+    )
 
     ref: Ref = Field(description="your own name for it: the same again changes nothing")
     member_id: UUID
@@ -96,7 +189,7 @@ class AdjustmentIn(BaseModel):
     )
     redemption_id: UUID | None = None
     amount_minor: Annotated[
-        int, InMinorUnits, Field(ge=-AMOUNT_MAX, le=AMOUNT_MAX), AfterValidator(_not_zero)
+        int, Field(ge=-AMOUNT_MAX, le=AMOUNT_MAX), InMinorUnits, AfterValidator(_not_zero)
     ]
     currency: Currency
     funded_by: FundedBy
@@ -106,7 +199,27 @@ class AdjustmentIn(BaseModel):
 class AdjustmentOut(BaseModel):
     """`credited_minor` is what credit batches have taken up of it: all, or 0."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "0198f0c2-7d10-7000-8000-000000000008",
+                    "ref": "goodwill-17",
+                    "member_id": "0198f0c2-7d10-7000-8000-000000000004",
+                    "partner_id": None,
+                    "redemption_id": None,
+                    "amount_minor": 200,
+                    "currency": "USD",
+                    "funded_by": "programme",
+                    "reason": "the till was slow",
+                    "operator": "key:0198f0c2-7d10-7000-8000-00000000000f",
+                    "credited_minor": 0,
+                    "created_at": "2026-07-16T08:00:00Z",
+                }
+            ]
+        },
+    )
 
     id: UUID
     ref: str
@@ -131,6 +244,25 @@ class InvoiceOut(BaseModel):
     less those taken back, and adjustments. `redemptions` counts those that any of it is about.
     Once it `is_final`, it does not change.
     """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "month": "2026-07",
+                    "is_final": False,
+                    "partner_id": "0198f0c2-7d10-7000-8000-000000000001",
+                    "partner": "corner-coffee",
+                    "currency": "USD",
+                    "rewards_minor": 500,
+                    "taken_back_minor": 0,
+                    "adjustments_minor": 0,
+                    "payable_minor": 500,
+                    "redemptions": 1,
+                }
+            ]
+        }
+    )
 
     month: str
     is_final: bool

@@ -7,7 +7,7 @@ is a sum.
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,6 +18,7 @@ from app.kit.pagination import Paging
 from app.ledger import queries
 from app.ledger.models import CreditLine
 from app.ledger.queries import BatchRow
+from app.partners import service as partners
 
 # what one statement may take of its time; the next batch takes up the rest
 BATCH_LINES_MAX = 100_000
@@ -65,7 +66,7 @@ def _transfer(row: Reward) -> queries.NewTransfer:
     )
 
 
-async def create_batch(session: AsyncSession, *, now: datetime) -> BatchRow | None:
+async def create_batch(session: AsyncSession, *, actor: str, now: datetime) -> BatchRow | None:
     """All that is owed and was not yet asked of the issuer, up to BATCH_LINES_MAX lines: one for an
     adjustment, one for a redemption, negative where more was credited than is owed by now. None
     when there is nothing.
@@ -74,11 +75,19 @@ async def create_batch(session: AsyncSession, *, now: datetime) -> BatchRow | No
     line_count = await queries.add_batch(
         session, batch_id=batch_id, lines_max=BATCH_LINES_MAX, now=now
     )
-    return await get_batch(session, batch_id=batch_id) if line_count else None
+    if not line_count:
+        return None
+    await _audit(session, batch_id, "credit_batch.make", actor, after={"lines": line_count})
+    return await get_batch(session, batch_id=batch_id)
 
 
 async def acknowledge(
-    session: AsyncSession, *, batch_id: UUID, failures: Mapping[UUID, str], now: datetime
+    session: AsyncSession,
+    *,
+    batch_id: UUID,
+    failures: Mapping[UUID, str],
+    actor: str,
+    now: datetime,
 ) -> BatchRow:
     """The issuer has booked the batch's lines but for `failures`, each with its reason, which the
     next batch takes up again. The same acknowledgement again changes nothing.
@@ -105,7 +114,35 @@ async def acknowledge(
     batch.state = "acknowledged"
     batch.acknowledged_at = now
     await session.flush()
+    await _audit(
+        session,
+        batch_id,
+        "credit_batch.acknowledge",
+        actor,
+        before={"state": "open"},
+        after={"state": "acknowledged", "failed_lines": len(failures)},
+    )
     return await get_batch(session, batch_id=batch_id)
+
+
+async def _audit(
+    session: AsyncSession,
+    batch_id: UUID,
+    action: str,
+    actor: str,
+    *,
+    before: Mapping[str, Any] | None = None,
+    after: Mapping[str, Any],
+) -> None:
+    await partners.audit(
+        session,
+        actor=actor,
+        action=action,
+        subject_kind="credit_batch",
+        subject_id=str(batch_id),
+        before=before,
+        after=after,
+    )
 
 
 async def get_batch(session: AsyncSession, *, batch_id: UUID) -> BatchRow:

@@ -14,9 +14,9 @@ from joserfc.util import urlsafe_b64decode
 from pydantic import StrictInt, ValidationError
 
 from app.errors import Invalid
-from app.kit.fields import Country, ExternalId, ShortText, explain
+from app.kit.fields import Country, ExternalId, ShortText, TimeZone, explain
 from app.members.linking import Holder
-from app.members.schemas import CardIn, KnownLocale, KnownTimeZone, LastFour, WithoutCardNumbers
+from app.members.schemas import CardIn, KnownLocale, LastFour, WithoutCardNumbers
 
 ISSUER = "issuer"
 AUDIENCE = "tagback"
@@ -41,7 +41,7 @@ class Handoff(WithoutCardNumbers):
     card_network: ShortText | None = None
     locale: KnownLocale | None = None
     country: Country | None = None
-    time_zone: KnownTimeZone | None = None
+    time_zone: TimeZone | None = None
 
     @property
     def card(self) -> CardIn:

@@ -30,6 +30,7 @@ async def add_card(
     *,
     member_id: UUID,
     card: CardIn,
+    actor: str,
     now: datetime,
     vouched_at: datetime | None = None,
 ) -> tuple[Card, bool]:
@@ -39,19 +40,36 @@ async def add_card(
     many.
     """
     await service.lock_member(session, member_id)
-    return await _add_card(session, member_id, card, now, vouched_at)
+    added, is_changed = await _add_card(session, member_id, card, now, vouched_at)
+    if is_changed:
+        await service.record(session, member_id, "member.add_card", actor, after={"card": "active"})
+    return added, is_changed
 
 
 async def add_or_replace_card(
-    session: AsyncSession, *, member_id: UUID, card: CardIn, replaces: str | None, now: datetime
+    session: AsyncSession,
+    *,
+    member_id: UUID,
+    card: CardIn,
+    replaces: str | None,
+    actor: str,
+    now: datetime,
 ) -> tuple[Card, bool]:
     if replaces is None:
-        return await add_card(session, member_id=member_id, card=card, now=now)
-    return await replace_card(session, member_id=member_id, old_ref=replaces, card=card, now=now)
+        return await add_card(session, member_id=member_id, card=card, actor=actor, now=now)
+    return await replace_card(
+        session, member_id=member_id, old_ref=replaces, card=card, actor=actor, now=now
+    )
 
 
 async def replace_card(
-    session: AsyncSession, *, member_id: UUID, old_ref: str, card: CardIn, now: datetime
+    session: AsyncSession,
+    *,
+    member_id: UUID,
+    old_ref: str,
+    card: CardIn,
+    actor: str,
+    now: datetime,
 ) -> tuple[Card, bool]:
     """A reissue: `card` takes the place of an active one, which still finds its member for
     transactions that come late. Tells like `add_card` whether that changed anything.
@@ -67,18 +85,36 @@ async def replace_card(
     new, _ = await _add_card(session, member_id, card, now)
     old.state = "replaced"
     old.replaced_by = new.ref
+    await service.record(
+        session,
+        member_id,
+        "member.replace_card",
+        actor,
+        before={"card": "active"},
+        after={"card": "replaced"},
+    )
     return new, True
 
 
 async def remove_card(
-    session: AsyncSession, *, member_id: UUID, card_ref: str, now: datetime
+    session: AsyncSession, *, member_id: UUID, card_ref: str, actor: str, now: datetime
 ) -> None:
     """Its transactions are no longer looked at. A second time changes nothing. Raises NotFound."""
     await service.lock_member(session, member_id)
     card = await _own_card(session, member_id, card_ref)
-    if card.state != "removed":
-        card.state = "removed"
-        card.removed_at = now
+    if card.state == "removed":
+        return
+    before = card.state
+    card.state = "removed"
+    card.removed_at = now
+    await service.record(
+        session,
+        member_id,
+        "member.remove_card",
+        actor,
+        before={"card": before},
+        after={"card": "removed"},
+    )
 
 
 async def _add_card(

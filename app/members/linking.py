@@ -14,6 +14,8 @@ from app.members import cards, enrolment_queries, queries, service
 from app.members.models import Member
 from app.members.schemas import AccountIn, CardIn
 
+HIMSELF = "member"  # as the audit log names him
+
 
 class Holder(NamedTuple):
     """Whom the issuer's link is for. What it leaves out stays as it is."""
@@ -41,9 +43,11 @@ async def link_by_network(
     member = await _ensure_member(session, holder, now)
     # in the order of an enrolment: the account first, then the card
     await service.add_account(
-        session, member_id=member.id, account=account, now=now, proved_by="oauth"
+        session, member_id=member.id, account=account, actor=HIMSELF, now=now, proved_by="oauth"
     )
-    await cards.add_card(session, member_id=member.id, card=card, now=now, vouched_at=vouched_at)
+    await cards.add_card(
+        session, member_id=member.id, card=card, actor=HIMSELF, now=now, vouched_at=vouched_at
+    )
     await _consent(session, member, text_version=text_version, now=now)
     return member
 

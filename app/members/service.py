@@ -4,7 +4,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError
@@ -17,6 +17,7 @@ from app.members.domain import Enrolment, SavedMember, Summary, summarise
 from app.members.models import Account, Member
 from app.members.queries import Author, CardHolder, LinkedAccount
 from app.members.schemas import AccountIn, MemberLine
+from app.partners import service as partners
 
 __all__ = ["Author", "CardHolder", "LinkedAccount", "SavedMember", "Summary"]
 
@@ -103,7 +104,9 @@ async def _write(session: AsyncSession, enrolment: Enrolment, now: datetime) -> 
         await queries.clear_stops(session, enrolment.new_consents)
 
 
-async def enrol_member(session: AsyncSession, *, row: MemberLine, now: datetime) -> Enrolled:
+async def enrol_member(
+    session: AsyncSession, *, row: MemberLine, actor: str, now: datetime
+) -> Enrolled:
     """Raises Conflict when the account or the card belongs to another member, Invalid when the
     consent is yet to come.
     """
@@ -112,7 +115,32 @@ async def enrol_member(session: AsyncSession, *, row: MemberLine, now: datetime)
         problem = Invalid if saved.code == "consent_in_future" else Conflict
         raise problem(saved.reason or "", code=saved.code)
     member = await get_member(session, member_id=saved.member_id)
+    if saved.outcome != "unchanged":
+        await record(session, saved.member_id, "member.enrol", actor, after={"is": saved.outcome})
     return Enrolled(member, is_unchanged=saved.outcome == "unchanged")
+
+
+async def record(
+    session: AsyncSession,
+    member_id: UUID,
+    action: str,
+    actor: str,
+    *,
+    before: Mapping[str, Any] | None = None,
+    after: Mapping[str, Any],
+) -> None:
+    """Without a name of his, of a card's or of an account's: the audit log is kept for good. What
+    he does himself his consents tell.
+    """
+    await partners.audit(
+        session,
+        actor=actor,
+        action=action,
+        subject_kind="member",
+        subject_id=str(member_id),
+        before=before,
+        after=after,
+    )
 
 
 async def find_authors(
@@ -315,6 +343,7 @@ async def add_account(
     *,
     member_id: UUID,
     account: AccountIn,
+    actor: str,
     now: datetime,
     proved_by: ProvedBy = "issuer",
 ) -> tuple[Account, bool]:
@@ -339,6 +368,9 @@ async def add_account(
             raise Conflict(
                 f"a member has {ACCOUNTS_PER_MEMBER_MAX} accounts at most", code="too_many"
             )
+        await record(
+            session, member_id, "member.link", actor, after={"account_on": account.network}
+        )
         return added, True
     known = await queries.account_by_key(session, account.network, account.id)
     if known is None or known.member_id != member_id:
@@ -357,12 +389,26 @@ async def find_holder(session: AsyncSession, *, network: str, account_id: str) -
 
 
 async def remove_account(
-    session: AsyncSession, *, member_id: UUID, network: str, account_id: str, now: datetime
+    session: AsyncSession,
+    *,
+    member_id: UUID,
+    network: str,
+    account_id: str,
+    actor: str,
+    now: datetime,
 ) -> None:
     """Coupons and money stay. Raises NotFound, also when the account is another member's."""
     await lock_member(session, member_id)
     if not await _unlink(session, member_id, network, account_id, now):
         raise NotFound("the member has no such account", code="account_not_found")
+    await record(
+        session,
+        member_id,
+        "member.unlink",
+        actor,
+        before={"account_on": network},
+        after={"account_on": None},
+    )
 
 
 async def unlink_account(

@@ -19,7 +19,7 @@ import structlog
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.config import Settings, SettingsError
+from app.config import Settings
 from app.kit import clock
 from app.kit.db import DATABASE_ERRORS, Sessions
 from app.kit.sealing import Sealer, SealError
@@ -34,6 +34,7 @@ from app.networks.x.oauth import (
     Tokens,
     open_sign_in,
 )
+from app.secret_keys import can_seal, sealer_of
 
 CONNECT = "run `tagback x connect`"
 RENEW_BEFORE = timedelta(minutes=5)
@@ -94,23 +95,6 @@ class AccountAuth(httpx.Auth):
 
 
 # what is connected
-
-
-def sealer_of(settings: Settings) -> Sealer:
-    """Raises SettingsError that shows nothing of a key."""
-    if settings.secret_keys is None:
-        raise SettingsError(
-            "TAGBACK_SECRET_KEYS is not set: secrets are kept sealed with it. "
-            "`tagback x new-key` prints one"
-        )
-    keys = settings.secret_keys.get_secret_value().split(",")
-    try:
-        return Sealer([key.strip() for key in keys if key.strip()])
-    except ValueError:
-        raise SettingsError(
-            "TAGBACK_SECRET_KEYS: each key, of several with commas between them, must be one that "
-            "`tagback x new-key` printed"
-        ) from None
 
 
 async def connect(
@@ -389,7 +373,7 @@ class ConnectedAccount:
 def is_configured(settings: Settings) -> bool:
     """Whether there is, or may any time be, an account to act as."""
     is_given = settings.x_user_token is not None and settings.x_account_id is not None
-    return is_given or (settings.secret_keys is not None and settings.x_client_id is not None)
+    return is_given or (can_seal(settings) and settings.x_client_id is not None)
 
 
 def given_account(settings: Settings) -> GivenAccount | None:

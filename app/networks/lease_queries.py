@@ -26,6 +26,15 @@ async def take(session: AsyncSession, *, name: str, holder: UUID, seconds: float
     return taken is not None
 
 
+async def is_held(session: AsyncSession, *, name: str) -> bool:
+    """By anybody, by the database's clock."""
+    held: bool | None = await session.scalar(
+        text("SELECT held_until > clock_timestamp() FROM leases WHERE name = :name"),
+        {"name": name},
+    )
+    return bool(held)
+
+
 async def give_up(session: AsyncSession, *, name: str, holder: UUID) -> None:
     await session.execute(
         text("DELETE FROM leases WHERE name = :name AND holder = :holder"),

@@ -111,7 +111,7 @@ def _check_state(offer: Offer, by: Actor, now: datetime) -> None:
     """
     state = service.shown_state(offer, now)
     if state == "ended" or (state == "submitted" and not by.is_operator):
-        raise Conflict(f"an offer that is {state} does not change")
+        raise Conflict(f"an offer that is {state} does not change", code="offer_state")
 
 
 def _merge(shown: Shown, changes: OfferChange) -> OfferIn:

@@ -5,7 +5,8 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Header, Response
 
 from app.deps import NowDep
-from app.errors import Invalid
+from app.errors import Conflict, Invalid, NotFound, PreconditionFailed
+from app.kit.http import is_current
 from app.kit.pagination import Page, PagingDep, make_page
 from app.offers import changing, service
 from app.offers.models import Coupon, Offer, OfferVersion
@@ -19,11 +20,14 @@ from app.offers.schemas import (
     VersionOut,
 )
 from app.offers.terms import State
+from app.openapi import ETAG, problems
 from app.partners import service as partners
 from app.partners.auth import Principal, require
+from app.partners.idempotency import ApiRoute
+from app.partners.schemas import RefusalIn
 from app.partners.tenancy import TenantSession
 
-router = APIRouter(prefix="/v1", tags=["offers"])
+router = APIRouter(prefix="/v1", tags=["offers"], route_class=ApiRoute)
 
 Partner = Annotated[Principal, Depends(require("partner", "operator"))]
 Operator = Annotated[Principal, Depends(require("operator"))]
@@ -31,7 +35,11 @@ Reader = Annotated[Principal, Depends(require("partner", "operator", "analyst"))
 Issuer = Annotated[Principal, Depends(require("issuer", "operator"))]
 
 
-@router.post("/offers", status_code=201, responses={200: {"model": OfferOut}})
+@router.post(
+    "/offers",
+    status_code=201,
+    responses={200: {"model": OfferOut, **ETAG}, 201: ETAG, **problems(Conflict, NotFound)},
+)
 async def create_offer(
     offer: OfferIn, session: TenantSession, principal: Partner, now: NowDep, response: Response
 ) -> OfferOut:
@@ -53,6 +61,7 @@ async def create_offer(
 async def list_offers(
     session: TenantSession, _: Reader, paging: PagingDep, now: NowDep, state: State | None = None
 ) -> Page[OfferOut]:
+    """The oldest first; a partner is shown its own."""
     rows = await service.page(
         session, after=paging.after, limit=paging.limit + 1, state=state, now=now
     )
@@ -61,14 +70,34 @@ async def list_offers(
     )
 
 
-@router.get("/offers/{offer_id}")
+@router.get(
+    "/offers/{offer_id}",
+    response_model=OfferOut,
+    responses={
+        200: ETAG,
+        304: {"description": "as `If-None-Match` has it"},
+        **problems(NotFound),
+    },
+)
 async def get_offer(
-    offer_id: UUID, session: TenantSession, _: Reader, now: NowDep, response: Response
-) -> OfferOut:
-    return _answer(await service.get(session, offer_id=offer_id), response, now)
+    offer_id: UUID,
+    session: TenantSession,
+    _: Reader,
+    now: NowDep,
+    response: Response,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> OfferOut | Response:
+    """As it stands, with what is taken of its caps; 304 where `If-None-Match` names its `ETag`."""
+    shown = await service.get(session, offer_id=offer_id)
+    etag = service.etag(shown)
+    if is_current(etag, if_none_match):
+        return Response(status_code=304, headers={"ETag": etag})
+    return _answer(shown, response, now)
 
 
-@router.patch("/offers/{offer_id}")
+@router.patch(
+    "/offers/{offer_id}", responses={200: ETAG, **problems(Conflict, NotFound, PreconditionFailed)}
+)
 async def change_offer(
     offer_id: UUID,
     changes: OfferChange,
@@ -94,14 +123,14 @@ async def change_offer(
     return _answer(shown, response, now)
 
 
-@router.get("/offers/{offer_id}/versions")
+@router.get("/offers/{offer_id}/versions", responses=problems(NotFound))
 async def list_versions(offer_id: UUID, session: TenantSession, _: Reader) -> Page[VersionOut]:
     """The terms that the offer has had, the first first; they are so few that it is one page."""
     versions = await service.list_versions(session, offer_id=offer_id)
     return Page(items=[show_version(version) for version in versions], next_cursor=None)
 
 
-@router.post("/offers/{offer_id}/publish")
+@router.post("/offers/{offer_id}/publish", responses={200: ETAG, **problems(Conflict, NotFound)})
 async def publish_offer(
     offer_id: UUID, session: TenantSession, principal: Partner, now: NowDep, response: Response
 ) -> OfferOut:
@@ -112,15 +141,43 @@ async def publish_offer(
     return _answer(shown, response, now)
 
 
-@router.post("/offers/{offer_id}/approve")
+@router.post("/offers/{offer_id}/approve", responses={200: ETAG, **problems(Conflict, NotFound)})
 async def approve_offer(
     offer_id: UUID, session: TenantSession, principal: Operator, now: NowDep, response: Response
 ) -> OfferOut:
+    """A submitted offer becomes live, or scheduled. The terms' caps are what it can cost."""
     shown = await service.approve(session, offer_id=offer_id, by=_actor(principal), now=now)
     return _answer(shown, response, now)
 
 
-@router.post("/offers/{offer_id}/pause")
+@router.post("/offers/{offer_id}/refuse", responses={200: ETAG, **problems(Conflict, NotFound)})
+async def refuse_offer(
+    offer_id: UUID,
+    body: RefusalIn,
+    session: TenantSession,
+    principal: Operator,
+    now: NowDep,
+    response: Response,
+) -> OfferOut:
+    """Makes a submitted offer a draft again; the partner reads the reason as `refusal`, until it
+    publishes again.
+    """
+    shown = await service.refuse(
+        session, offer_id=offer_id, by=_actor(principal), reason=body.reason
+    )
+    return _answer(shown, response, now)
+
+
+@router.post("/offers/{offer_id}/withdraw", responses={200: ETAG, **problems(Conflict, NotFound)})
+async def withdraw_offer(
+    offer_id: UUID, session: TenantSession, principal: Partner, now: NowDep, response: Response
+) -> OfferOut:
+    """Makes a submitted offer a draft again, which can be changed."""
+    shown = await service.withdraw(session, offer_id=offer_id, by=_actor(principal))
+    return _answer(shown, response, now)
+
+
+@router.post("/offers/{offer_id}/pause", responses={200: ETAG, **problems(Conflict, NotFound)})
 async def pause_offer(
     offer_id: UUID, session: TenantSession, principal: Partner, now: NowDep, response: Response
 ) -> OfferOut:
@@ -129,15 +186,16 @@ async def pause_offer(
     return _answer(shown, response, now)
 
 
-@router.post("/offers/{offer_id}/resume")
+@router.post("/offers/{offer_id}/resume", responses={200: ETAG, **problems(Conflict, NotFound)})
 async def resume_offer(
     offer_id: UUID, session: TenantSession, principal: Partner, now: NowDep, response: Response
 ) -> OfferOut:
+    """What the operator has paused, the operator resumes."""
     shown = await service.resume(session, offer_id=offer_id, by=_actor(principal), now=now)
     return _answer(shown, response, now)
 
 
-@router.post("/offers/{offer_id}/end")
+@router.post("/offers/{offer_id}/end", responses={200: ETAG, **problems(Conflict, NotFound)})
 async def end_offer(
     offer_id: UUID, session: TenantSession, principal: Partner, now: NowDep, response: Response
 ) -> OfferOut:
@@ -146,7 +204,7 @@ async def end_offer(
     return _answer(shown, response, now)
 
 
-@router.get("/members/{member_id}/coupons")
+@router.get("/members/{member_id}/coupons", responses=problems(NotFound))
 async def list_coupons(
     member_id: UUID, session: TenantSession, _: Issuer, now: NowDep
 ) -> Page[CouponOut]:
@@ -185,6 +243,7 @@ def show_offer(shown: service.Shown, now: datetime) -> OfferOut:
             "budget_minor": counter.budget_minor,
             "reserved_minor": counter.reserved_minor,
             "objective": offer.objective,
+            "refusal": offer.refusal,
         }
     )
 

@@ -25,14 +25,15 @@ async def load(sessions: Sessions, lines: list[Line]) -> list[LineResult]:
 async def _load(sessions: Sessions, line: Line) -> LineResult:
     try:
         offer = OfferIn.model_validate_json(line.raw)
-        return LineResult("accepted", (await _save_surely(sessions, offer),))
+        outcome, made = await _save_surely(sessions, offer)
+        return LineResult("accepted", (outcome,), made=made)
     except ValidationError as error:
         return LineResult("rejected", reason=explain(error))
     except TagbackError as error:
         return LineResult("rejected", reason=error.detail)
 
 
-async def _save_surely(sessions: Sessions, offer: OfferIn) -> str:
+async def _save_surely(sessions: Sessions, offer: OfferIn) -> tuple[str, str | None]:
     """Once more when it and another publisher have waited for each other."""
     try:
         async with sessions.begin() as session:
@@ -44,13 +45,15 @@ async def _save_surely(sessions: Sessions, offer: OfferIn) -> str:
         return await _save(session, offer)
 
 
-async def _save(session: AsyncSession, offer: OfferIn) -> str:
+async def _save(session: AsyncSession, offer: OfferIn) -> tuple[str, str | None]:
+    """The outcome, and the partner's ref if he was not known."""
     if offer.partner is None:
         raise Invalid("partner: a file must name it")
-    partner = await partners.ensure_partner(session, ref=offer.partner)
+    ref = offer.partner
+    found, made = await partners.ensure_partners(session, names={ref: ref}, actor=ACTOR.name)
     (saved, _, _), is_new = await service.create(
-        session, partner_id=partner.id, offer=offer, actor=ACTOR.name
+        session, partner_id=found[ref].id, offer=offer, actor=ACTOR.name
     )
     if saved.state in ("draft", "submitted"):
         await service.publish(session, offer_id=saved.id, by=ACTOR, now=clock.now())
-    return "created" if is_new else "unchanged"
+    return "created" if is_new else "unchanged", ref if made else None

@@ -41,6 +41,7 @@ class Offer(Base):
             name="published",
         ),
         CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency"),
+        CheckConstraint("refusal IS NULL OR state IN ('draft', 'ended')", name="refusal"),
         # one meaning for a tag at any moment, whoever publishes at the same time
         ExcludeConstraint(
             ("tag_key", "="),
@@ -66,6 +67,7 @@ class Offer(Base):
     published_at: Mapped[datetime | None]
     paused_by: Mapped[str | None]  # what the operator has paused, a partner does not resume
     paused_at: Mapped[datetime | None]
+    refusal: Mapped[str | None]  # the operator's reason, until it is submitted again
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
@@ -140,6 +142,7 @@ class OfferCounter(Base):
     coupons_loaded: Mapped[int] = mapped_column(server_default="0")
     budget_minor: Mapped[int | None]
     reserved_minor: Mapped[int] = mapped_column(server_default="0")
+    told_low_at_minor: Mapped[int | None]  # the budget that was last said to be nearly reserved
 
 
 class Coupon(Base):

@@ -9,17 +9,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit import locks
 from app.kit.db import copy_rows
+from app.notifications.queries import HAS_WEBHOOKS
 from app.offers.models import Coupon, Offer, OfferCounter, OfferVersion
 from app.offers.terms import Audience, State, Terms
 
-_TERMS = """
+_TERMS = f"""
     SELECT o.id AS offer_id, v.version, o.partner_id, p.name AS partner, v.title, o.hashtag,
            o.tag_key, o.starts_at, o.ends_at, o.state, o.currency, v.time_zone, v.fixed_minor,
            v.basis_points, v.max_minor, v.min_spend_minor, v.channel, v.acceptor_ids, v.days,
            v.hours_from, v.hours_to, v.coupon_valid_days, v.coupon_last_day,
-           v.redemptions_per_coupon, v.audience, v.refund_policy
+           v.redemptions_per_coupon, v.audience, v.refund_policy, {HAS_WEBHOOKS}
     FROM offers o JOIN partners p ON p.id = o.partner_id JOIN offer_versions v ON v.offer_id = o.id
-"""
+"""  # noqa: S608 - a column
 _CATALOGUE = text(
     _TERMS
     + "WHERE v.version = o.version AND o.published_at IS NOT NULL "
@@ -38,6 +39,17 @@ class Counter(NamedTuple):
     coupons_loaded: int
     budget_minor: int | None
     reserved_minor: int
+
+
+class Loaded(NamedTuple):
+    """What a batch of coupons came to for an offer: how many they were; whether they were its last,
+    and whether they took its budget to where that is said, once for each budget.
+    """
+
+    offer_id: UUID
+    coupons: int
+    has_sold_out: bool
+    is_budget_low: bool
 
 
 class NewCoupon(NamedTuple):
@@ -143,29 +155,75 @@ async def recent_coupons(
     return {row.member_id: row.coupons for row in rows}
 
 
-async def load_coupons(session: AsyncSession, coupons: Sequence[NewCoupon]) -> None:
+async def load_coupons(
+    session: AsyncSession, coupons: Sequence[NewCoupon], *, budget_low_percent: int
+) -> list[Loaded]:
     """Writes the coupons and takes them off the offers' counters, which the caller has locked."""
     if not coupons:
-        return
+        return []
     await copy_rows(session, "coupons", NewCoupon._fields, coupons)
     taken: dict[UUID, tuple[int, int]] = {}
     for coupon in coupons:
         number, minor = taken.get(coupon.offer_id, (0, 0))
         taken[coupon.offer_id] = (number + 1, minor + coupon.reserved_minor)
-    await session.execute(
+    loaded = await session.execute(
         text(
-            "UPDATE offer_counters c SET coupons_loaded = c.coupons_loaded + taken.coupons, "
-            "reserved_minor = c.reserved_minor + taken.minor "
-            "FROM unnest(CAST(:offers AS uuid[]), CAST(:coupons AS bigint[]), "
-            "CAST(:minor AS bigint[])) AS taken(offer_id, coupons, minor) "
-            "WHERE c.offer_id = taken.offer_id"
+            """
+            UPDATE offer_counters c SET coupons_loaded = c.coupons_loaded + taken.coupons,
+                reserved_minor = c.reserved_minor + taken.minor,
+                told_low_at_minor = CASE
+                    WHEN (c.reserved_minor + taken.minor)::numeric * 100
+                        >= c.budget_minor::numeric * :low_percent THEN c.budget_minor
+                    ELSE c.told_low_at_minor END
+            FROM unnest(CAST(:offers AS uuid[]), CAST(:coupons AS bigint[]),
+                        CAST(:minor AS bigint[])) AS taken(offer_id, coupons, minor)
+            WHERE c.offer_id = taken.offer_id
+            RETURNING c.offer_id, taken.coupons,
+                coalesce(new.coupons_loaded >= new.coupons_max, false),
+                new.told_low_at_minor IS DISTINCT FROM old.told_low_at_minor
+            """
         ),
         {
             "offers": list(taken),
             "coupons": [number for number, _ in taken.values()],
             "minor": [minor for _, minor in taken.values()],
+            "low_percent": budget_low_percent,
         },
     )
+    return [Loaded(*row) for row in loaded]
+
+
+class Told(NamedTuple):
+    """What every event of an offer says of it."""
+
+    partner_id: UUID
+    data: dict[str, Any]
+
+
+async def read_told(session: AsyncSession, offer_ids: Collection[UUID]) -> dict[UUID, Told]:
+    """Of those whose partners want to be told."""
+    rows = await session.execute(
+        text(
+            f"""
+            SELECT found.* FROM (
+                SELECT o.partner_id, {HAS_WEBHOOKS}, o.id AS offer_id, o.ref AS offer_ref,
+                       o.hashtag, o.ends_at, o.currency, c.coupons_loaded, c.coupons_max,
+                       c.coupons_max - c.coupons_loaded AS coupons_left, c.budget_minor,
+                       c.reserved_minor, c.budget_minor - c.reserved_minor AS budget_left_minor
+                FROM offers o JOIN offer_counters c ON c.offer_id = o.id
+                WHERE o.id = ANY(CAST(:offers AS uuid[]))
+            ) found WHERE has_webhooks
+            """  # noqa: S608 - a column
+        ),
+        {"offers": list(offer_ids)},
+    )
+    return {
+        row["offer_id"]: Told(
+            row["partner_id"],
+            {name: row[name] for name in row if name not in ("partner_id", "has_webhooks")},
+        )
+        for row in rows.mappings()
+    }
 
 
 async def give_back(session: AsyncSession, unspent_minor: Mapping[UUID, int]) -> None:
@@ -242,8 +300,8 @@ async def find_by_ref(session: AsyncSession, *, partner_id: UUID, ref: str) -> O
     ).one()
 
 
-async def ids_of_ref(session: AsyncSession, *, ref: str) -> Sequence[UUID]:
-    """Of any partner."""
+async def ids_by_ref(session: AsyncSession, ref: str) -> Sequence[UUID]:
+    """Of whichever partners."""
     return (
         await session.scalars(select(Offer.id).where(Offer.ref == ref).order_by(Offer.id))
     ).all()

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.errors import Conflict, Forbidden, Invalid, NotFound
 from app.kit.constraints import violated_constraint
 from app.kit.hashtags import tag_key
-from app.offers import queries
+from app.offers import announcing, queries
 from app.offers.models import Coupon, Offer, OfferCounter, OfferVersion
 from app.offers.rows import counter_columns, differences, offer_columns, version_columns
 from app.offers.schemas import OfferIn
@@ -51,7 +51,9 @@ async def create(
         shown = await get(session, offer_id=known.id)
         versions = await queries.versions(session, known.id)
         if not _is_the_same(shown, versions, offer, acceptor_ids):
-            raise Conflict(f"offer_ref {offer.offer_ref!r} exists with other terms")
+            raise Conflict(
+                f"offer_ref {offer.offer_ref!r} exists with other terms", code="offer_exists"
+            )
         return shown, False
     session.add(OfferVersion(offer_id=offer_id, version=1, **version_columns(offer, acceptor_ids)))
     session.add(OfferCounter(offer_id=offer_id, **counter_columns(offer)))
@@ -107,7 +109,7 @@ def _is_smaller(cap: int | None, other: int | None) -> bool:
 async def get(session: AsyncSession, *, offer_id: UUID) -> Shown:
     offer = await queries.get(session, offer_id)
     if offer is None:
-        raise NotFound("no such offer")
+        raise NotFound("no such offer", code="offer_not_found")
     return (
         offer,
         await queries.get_version(session, offer_id, offer.version),
@@ -124,18 +126,24 @@ async def find(session: AsyncSession, *, id_or_hashtag: str, now: datetime) -> U
     key = tag_key(id_or_hashtag.removeprefix("#"))
     offer_id = await queries.find_by_tag(session, tag_key=key, now=now)
     if offer_id is None:
-        raise NotFound(f"no offer has the id or, now or later, the hashtag {id_or_hashtag!r}")
+        raise NotFound(
+            f"no offer has the id or, now or later, the hashtag {id_or_hashtag!r}",
+            code="offer_not_found",
+        )
     return offer_id
 
 
-async def find_any(session: AsyncSession, *, name: str, now: datetime) -> UUID:
-    """By its partner's ref for it too, in whatever state it is. Raises NotFound, or Conflict when
-    several partners call one so.
-    """
-    named = await queries.ids_of_ref(session, ref=name)
-    if len(named) > 1:
-        raise Conflict(f"{len(named)} offers are called {name!r}: name one by its id")
-    return named[0] if named else await find(session, id_or_hashtag=name, now=now)
+async def find_named(session: AsyncSession, *, id_or_ref: str) -> UUID:
+    """The id of the offer. Raises NotFound, and Conflict for a ref that several partners use."""
+    with contextlib.suppress(ValueError):
+        return (await get(session, offer_id=UUID(id_or_ref)))[0].id
+    found = await queries.ids_by_ref(session, id_or_ref)
+    if not found:
+        raise NotFound(f"no offer has the id or the ref {id_or_ref!r}")
+    if len(found) > 1:
+        named = ", ".join(map(str, found))
+        raise Conflict(f"several partners' offers have the ref {id_or_ref!r}: {named}")
+    return found[0]
 
 
 async def list_versions(session: AsyncSession, *, offer_id: UUID) -> Sequence[OfferVersion]:
@@ -159,26 +167,50 @@ async def publish(session: AsyncSession, *, offer_id: UUID, by: Actor, now: date
     if offer.state in ("scheduled", "live"):
         return await get(session, offer_id=offer_id)
     if offer.state not in ("draft", "submitted"):
-        raise Conflict(f"an offer that is {offer.state} cannot be published")
+        raise Conflict(f"an offer that is {offer.state} cannot be published", code="offer_state")
     if offer.ends_at <= now and not by.is_operator:
-        raise Conflict("the offer's end has passed")
+        raise Conflict("the offer's end has passed", code="offer_state")
     if not by.is_operator and not await is_covered(session, offer, counter.budget_minor):
-        return await _move(session, offer, "offer.publish", by, state="submitted")
+        return await _move(session, offer, "offer.publish", by, state="submitted", refusal=None)
     return await _publish(session, offer, "offer.publish", by, now)
 
 
 async def approve(session: AsyncSession, *, offer_id: UUID, by: Actor, now: datetime) -> Shown:
     offer, _, _ = await lock(session, offer_id)
     if offer.state != "submitted":
-        raise Conflict(f"only a submitted offer is approved; this one is {offer.state}")
+        raise Conflict(
+            f"only a submitted offer is approved; this one is {offer.state}", code="offer_state"
+        )
     return await _publish(session, offer, "offer.approve", by, now)
+
+
+async def refuse(session: AsyncSession, *, offer_id: UUID, by: Actor, reason: str) -> Shown:
+    """Gives a submitted offer back, a draft again, with the reason. The same again changes
+    nothing.
+    """
+    offer, _, _ = await lock(session, offer_id)
+    if (offer.state, offer.refusal) == ("draft", reason):
+        return await get(session, offer_id=offer_id)
+    if offer.state != "submitted":
+        raise Conflict(f"only a submitted offer is refused; this one is {offer.state}")
+    return await _move(session, offer, "offer.refuse", by, state="draft", refusal=reason)
+
+
+async def withdraw(session: AsyncSession, *, offer_id: UUID, by: Actor) -> Shown:
+    """Takes a submitted offer back, a draft again. A second time changes nothing."""
+    offer, _, _ = await lock(session, offer_id)
+    if offer.state == "draft":
+        return await get(session, offer_id=offer_id)
+    if offer.state != "submitted":
+        raise Conflict(f"only a submitted offer is withdrawn; this one is {offer.state}")
+    return await _move(session, offer, "offer.withdraw", by, state="draft")
 
 
 async def pause(session: AsyncSession, *, offer_id: UUID, by: Actor, now: datetime) -> Shown:
     offer, _, _ = await lock(session, offer_id)
     state = shown_state(offer, now)
     if state not in ("scheduled", "live", "paused"):
-        raise Conflict(f"an offer that is {state} cannot be paused")
+        raise Conflict(f"an offer that is {state} cannot be paused", code="offer_state")
     is_operators = by.is_operator or offer.paused_by == "operator"
     return await _move(
         session,
@@ -197,7 +229,7 @@ async def resume(session: AsyncSession, *, offer_id: UUID, by: Actor, now: datet
     if state in ("scheduled", "live"):
         return await get(session, offer_id=offer_id)
     if state != "paused":
-        raise Conflict(f"an offer that is {state} cannot be resumed")
+        raise Conflict(f"an offer that is {state} cannot be resumed", code="offer_state")
     _check_pause(offer, by)
     return await _publish(session, offer, "offer.resume", by, now)
 
@@ -218,8 +250,9 @@ async def end(session: AsyncSession, *, offer_id: UUID, by: Actor, now: datetime
         return await get(session, offer_id=offer_id)
     _check_pause(offer, by)
     since = offer.paused_at or now
-    has_run = offer.published_at is not None and offer.starts_at < since
-    return await _move(
+    was_published = offer.published_at is not None
+    has_run = was_published and offer.starts_at < since
+    ended = await _move(
         session,
         offer,
         "offer.end",
@@ -230,6 +263,9 @@ async def end(session: AsyncSession, *, offer_id: UUID, by: Actor, now: datetime
         published_at=offer.published_at if has_run else None,
         ends_at=max(min(since, offer.ends_at), offer.starts_at + timedelta(microseconds=1)),
     )
+    if was_published:
+        await announcing.announce_ended(session, [offer_id], now=now)
+    return ended
 
 
 async def is_covered(session: AsyncSession, offer: Offer, budget_minor: int | None) -> bool:
@@ -258,7 +294,7 @@ def etag(shown: Shown) -> str:
 
 async def lock(session: AsyncSession, offer_id: UUID) -> Shown:
     if not await queries.lock_counters(session, [offer_id]):
-        raise NotFound("no such offer")
+        raise NotFound("no such offer", code="offer_not_found")
     return await get(session, offer_id=offer_id)
 
 
@@ -272,6 +308,7 @@ async def _publish(
         action,
         by,
         state=state,
+        refusal=None,
         paused_by=None,
         paused_at=None,
         published_at=offer.published_at or now,
@@ -351,6 +388,8 @@ async def follow_clock(session: AsyncSession, *, now: datetime, most: int) -> in
             for offer_id, before, after in moved
         ],
     )
+    ended = [offer_id for offer_id, _, after in moved if after == "ended"]
+    await announcing.announce_ended(session, ended, now=now)
     return len(moved)
 
 

@@ -58,6 +58,7 @@ class Terms(NamedTuple):
     redemptions_per_coupon: int
     audience: Audience
     refund_policy: RefundPolicy
+    has_webhooks: bool = False  # whether the partner wants to be told of anything
 
 
 def state_at(state: State, *, starts_at: datetime, ends_at: datetime, at: datetime) -> State:

@@ -6,27 +6,38 @@ from datetime import datetime, timedelta
 from typing import Annotated, NamedTuple, cast
 from uuid import UUID
 
-from fastapi import Depends
+from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app.deps import NowDep, SessionsDep
-from app.errors import Forbidden, NotAuthenticated
+from app.errors import Forbidden, NotAuthenticated, TooManyRequests
 from app.kit.db import Sessions
 from app.partners import queries
+from app.partners.keys import KEY_CHARACTERS, KEY_PREFIX, hash_key
+from app.partners.limits import Limits
 from app.partners.roles import Role
-from app.partners.service import KEY_CHARACTERS, KEY_PREFIX, hash_key
 
 _KEY = re.compile(rf"{KEY_PREFIX}[A-Za-z0-9]{{{KEY_CHARACTERS}}}")
 _TOUCH_EVERY = timedelta(minutes=1)
-_bearer = HTTPBearer(auto_error=False, bearerFormat="tb_ and 40 characters")
+_bearer = HTTPBearer(
+    auto_error=False,
+    scheme_name="key",
+    bearerFormat="tb_ and 40 characters",
+    description="An API key of a role. The operator makes them; each is shown once.",
+)
 
 
 class Principal(NamedTuple):
-    """`partner_id` is set for a partner and for an analyst who is bound to one."""
+    """`partner_id` is set for a partner and for an analyst who is bound to one. Keys that were made
+    from each other by rotation are one family; `rate_limit_per_minute` is their own, if they have
+    one.
+    """
 
     key_id: UUID
     role: Role
     partner_id: UUID | None
+    family_id: UUID
+    rate_limit_per_minute: int | None
 
     @property
     def actor(self) -> str:
@@ -49,17 +60,51 @@ async def authenticate(sessions: Sessions, *, key: str, now: datetime) -> Princi
             raise refusal
         if record.last_used_at is None or record.last_used_at <= now - _TOUCH_EVERY:
             await queries.touch_key(session, record.id, now=now)
-    return Principal(record.id, cast("Role", record.role), record.partner_id)
+    return Principal(
+        record.id,
+        cast("Role", record.role),
+        record.partner_id,
+        record.family_id,
+        record.rate_limit_per_minute,
+    )
+
+
+def get_limits(request: Request) -> Limits:
+    return cast("Limits", request.app.state.limits)
+
+
+LimitsDep = Annotated[Limits, Depends(get_limits)]
 
 
 async def get_principal(
+    request: Request,
     sessions: SessionsDep,
+    limits: LimitsDep,
     now: NowDep,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Principal:
+    """Raises NotAuthenticated, and TooManyRequests for a key or an address that came too often."""
     if credentials is None:
         raise NotAuthenticated("an API key is needed: Authorization: Bearer tb_…")
-    return await authenticate(sessions, key=credentials.credentials, now=now)
+    host = request.client.host if request.client else None
+    hashed = hash_key(credentials.credentials)
+    limits.check_address(host, hashed)
+    try:
+        principal = await authenticate(sessions, key=credentials.credentials, now=now)
+    except NotAuthenticated:
+        limits.was_wrong(host, hashed)
+        raise
+    limits.was_good(hashed)
+    limit = limits.limit_of(principal.role, principal.rate_limit_per_minute)
+    if limit is not None:
+        allowance = limits.take(principal.family_id, per_minute=limit)
+        request.state.allowance = allowance  # which RateLimitHeaders tells
+        if not allowance.is_allowed:
+            raise TooManyRequests(
+                f"this key may make {limit:,} requests a minute",
+                retry_seconds=allowance.retry_seconds,
+            )
+    return principal
 
 
 PrincipalDep = Annotated[Principal, Depends(get_principal)]
@@ -73,6 +118,7 @@ def require(*roles: Role) -> Callable[[Principal], Awaitable[Principal]]:
             raise Forbidden(f"for {' and '.join(roles)}: this key's role is {principal.role}")
         return principal
 
+    allowed.roles = roles  # type: ignore[attr-defined] # the OpenAPI document says who may call
     return allowed
 
 

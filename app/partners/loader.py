@@ -16,7 +16,10 @@ async def load(sessions: Sessions, lines: list[Line]) -> list[LineResult]:
     rows = [found for found in parsed if isinstance(found, MerchantLine)]
     async with sessions.begin() as session:
         saved = iter(await service.save_acceptors(session, rows=rows, now=clock.now()))
-    return [_result(next(saved)) if isinstance(found, MerchantLine) else found for found in parsed]
+    return [
+        _result(found, next(saved)) if isinstance(found, MerchantLine) else found
+        for found in parsed
+    ]
 
 
 def _parse(line: Line) -> MerchantLine | LineResult:
@@ -26,7 +29,8 @@ def _parse(line: Line) -> MerchantLine | LineResult:
         return LineResult("rejected", reason=explain(error))
 
 
-def _result(saved: service.SavedAcceptor) -> LineResult:
+def _result(line: MerchantLine, saved: service.SavedAcceptor) -> LineResult:
     if saved.outcome == "rejected":
         return LineResult("rejected", reason=saved.reason)
-    return LineResult("accepted", (saved.outcome,))
+    made = line.partner if saved.partner_made else None
+    return LineResult("accepted", (saved.outcome,), made=made)

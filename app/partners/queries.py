@@ -1,19 +1,19 @@
 """All SQL on partners, their acceptors, keys and the audit log."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import func, insert, or_, select, text, update
+from sqlalchemy import delete, func, or_, select, text, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.arrays import as_arrays
 from app.kit.ids import new_id
 from app.kit.pagination import Paging
-from app.partners.models import Acceptor, ApiKey, Partner
+from app.partners.models import Acceptor, ApiKey, AuditEntry, Partner
 
 
 class KeyRow(NamedTuple):
@@ -50,10 +50,10 @@ async def insert_partner(session: AsyncSession, values: dict[str, Any]) -> Partn
     )
 
 
-async def ensure_partners(session: AsyncSession, names: dict[str, str]) -> dict[str, Partner]:
-    """By ref; `names` are for those who are new."""
+async def insert_partners(session: AsyncSession, names: Mapping[str, str]) -> set[str]:
+    """Names by ref; answers the refs of those that were new."""
     rows = [(new_id(), ref, name) for ref, name in sorted(names.items())]
-    await session.execute(
+    made = await session.scalars(
         text(
             """
             INSERT INTO partners (id, ref, name)
@@ -61,12 +61,21 @@ async def ensure_partners(session: AsyncSession, names: dict[str, str]) -> dict[
                 CAST(:ids AS uuid[]), CAST(:refs AS text[]), CAST(:names AS text[])
             )
             ON CONFLICT (ref) DO NOTHING
+            RETURNING ref
             """
         ),
         as_arrays(("ids", "refs", "names"), rows),
     )
-    found = await session.scalars(select(Partner).where(Partner.ref == func.any(list(names))))
+    return set(made)
+
+
+async def partners_by_ref(session: AsyncSession, refs: Collection[str]) -> dict[str, Partner]:
+    found = await session.scalars(select(Partner).where(Partner.ref == func.any(list(refs))))
     return {partner.ref: partner for partner in found}
+
+
+async def partner_by_id_locked(session: AsyncSession, partner_id: UUID) -> Partner | None:
+    return await session.scalar(select(Partner).where(Partner.id == partner_id).with_for_update())
 
 
 async def partner_by_ref_or_id(
@@ -90,26 +99,67 @@ async def list_partners(session: AsyncSession, paging: Paging) -> Sequence[Partn
 
 # keys
 
-
-async def insert_key(session: AsyncSession, values: dict[str, Any]) -> ApiKey:
-    return (await session.execute(insert(ApiKey).values(values).returning(ApiKey))).scalar_one()
+_KEYS = select(ApiKey, Partner.ref).outerjoin(Partner, Partner.id == ApiKey.partner_id)
 
 
 async def key_by_hash(session: AsyncSession, hashed: bytes) -> ApiKey | None:
     return await session.scalar(select(ApiKey).where(ApiKey.hash == hashed))
 
 
-async def key_by_id_locked(session: AsyncSession, key_id: UUID) -> ApiKey | None:
-    return await session.scalar(select(ApiKey).where(ApiKey.id == key_id).with_for_update())
+async def lock_family(session: AsyncSession, key_id: UUID) -> None:
+    """Of that key: those that were made from each other by rotation, in the order of their ids."""
+    family = select(ApiKey.family_id).where(ApiKey.id == key_id).scalar_subquery()
+    await session.execute(
+        select(ApiKey.id).where(ApiKey.family_id == family).order_by(ApiKey.id).with_for_update()
+    )
+
+
+async def lock_operator_keys(session: AsyncSession) -> None:
+    await session.execute(
+        select(ApiKey.id).where(ApiKey.role == "operator").order_by(ApiKey.id).with_for_update()
+    )
+
+
+async def has_other_operator_key(session: AsyncSession, key_id: UUID, *, now: datetime) -> bool:
+    """One that still works."""
+    found = await session.scalar(
+        select(ApiKey.id)
+        .where(
+            ApiKey.role == "operator",
+            ApiKey.id != key_id,
+            ApiKey.revoked_at.is_(None),
+            or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > now),
+        )
+        .limit(1)
+    )
+    return found is not None
+
+
+async def is_rotated(session: AsyncSession, key_id: UUID) -> bool:
+    found = await session.scalar(select(ApiKey.id).where(ApiKey.rotated_from == key_id))
+    return found is not None
+
+
+async def set_family_limit(
+    session: AsyncSession, family_id: UUID, rate_limit_per_minute: int | None
+) -> None:
+    await session.execute(
+        update(ApiKey)
+        .where(ApiKey.family_id == family_id)
+        .values(rate_limit_per_minute=rate_limit_per_minute)
+    )
+
+
+async def key_by_id(session: AsyncSession, key_id: UUID) -> KeyRow | None:
+    found = await session.execute(
+        _KEYS.where(ApiKey.id == key_id), execution_options={"populate_existing": True}
+    )
+    row = found.one_or_none()
+    return KeyRow(*row) if row else None
 
 
 async def list_keys(session: AsyncSession, paging: Paging) -> list[KeyRow]:
-    query = (
-        select(ApiKey, Partner.ref)
-        .outerjoin(Partner, Partner.id == ApiKey.partner_id)
-        .order_by(ApiKey.id)
-        .limit(paging.limit + 1)
-    )
+    query = _KEYS.order_by(ApiKey.id).limit(paging.limit + 1)
     if paging.after is not None:
         query = query.where(ApiKey.id > paging.after)
     return [KeyRow(key, ref) for key, ref in await session.execute(query)]
@@ -194,7 +244,7 @@ async def upsert_confirmed_acceptors(
             ) AS new
             ON CONFLICT (partner_id, acquirer_id, acceptor_id) DO UPDATE SET
                 name = excluded.name, channel = excluded.channel, mcc = excluded.mcc,
-                country = excluded.country, state = excluded.state,
+                country = excluded.country, state = excluded.state, refusal = NULL,
                 confirmed_at = coalesce(known.confirmed_at, excluded.confirmed_at)
             """
         ),
@@ -220,7 +270,69 @@ async def list_acceptors(
     return [AcceptorRow(*row) for row in await session.execute(query)]
 
 
+async def acceptor_by_id(session: AsyncSession, acceptor_id: UUID) -> AcceptorRow | None:
+    found = await session.execute(
+        select(Acceptor, Partner.ref)
+        .join(Partner, Partner.id == Acceptor.partner_id)
+        .where(Acceptor.id == acceptor_id),
+        execution_options={"populate_existing": True},
+    )
+    row = found.one_or_none()
+    return AcceptorRow(*row) if row else None
+
+
+async def correct_acceptor(
+    session: AsyncSession, acceptor_id: UUID, values: Mapping[str, Any]
+) -> bool:
+    """Proposes it anew; False when it is confirmed, or not there."""
+    changed = await session.execute(
+        update(Acceptor)
+        .where(Acceptor.id == acceptor_id, Acceptor.state != "confirmed")
+        .values(**values, state="proposed", refusal=None)
+        .returning(Acceptor.id)
+    )
+    return changed.first() is not None
+
+
+async def delete_acceptor(session: AsyncSession, acceptor_id: UUID) -> bool:
+    """False when it is confirmed, or not there."""
+    gone = await session.execute(
+        delete(Acceptor)
+        .where(Acceptor.id == acceptor_id, Acceptor.state != "confirmed")
+        .returning(Acceptor.id)
+    )
+    return gone.first() is not None
+
+
 # audit log
+
+
+class AuditFilter(NamedTuple):
+    """`since` is in it, `until` is not."""
+
+    subject_kind: str | None = None
+    subject_id: str | None = None
+    actor: str | None = None
+    action: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+async def page_audit_entries(
+    session: AsyncSession, wanted: AuditFilter, *, before: int | None, limit: int
+) -> Sequence[AuditEntry]:
+    """The newest first."""
+    query = select(AuditEntry).order_by(AuditEntry.id.desc()).limit(limit)
+    for name in ("subject_kind", "subject_id", "actor", "action"):
+        if (value := getattr(wanted, name)) is not None:
+            query = query.where(getattr(AuditEntry, name) == value)
+    if wanted.since is not None:
+        query = query.where(AuditEntry.at >= wanted.since)
+    if wanted.until is not None:
+        query = query.where(AuditEntry.at < wanted.until)
+    if before is not None:
+        query = query.where(AuditEntry.id < before)
+    return (await session.scalars(query)).all()
 
 
 class Audited(NamedTuple):

@@ -21,6 +21,12 @@ async def confine(session: AsyncSession, *, partner_id: UUID) -> None:
     )
 
 
+async def release(session: AsyncSession) -> None:
+    """What is yet to be written is written as the partner; what follows, as the service."""
+    await session.flush()
+    await session.execute(text("RESET ROLE"))
+
+
 async def get_tenant_session(principal: PrincipalDep, session: SessionDep) -> AsyncSession:
     if principal.partner_id is not None:
         await confine(session, partner_id=principal.partner_id)

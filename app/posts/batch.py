@@ -19,6 +19,7 @@ from app.members import service as members
 from app.members.service import Author
 from app.networks.post import Post
 from app.offers import queries as offers
+from app.offers.announcing import announce_loaded
 from app.offers.terms import EVERYBODY
 from app.posts import queries
 from app.posts.decisions import Decision, Facts, Limits
@@ -162,9 +163,14 @@ async def carry_out(
     session: AsyncSession, decisions: Sequence[Decision], *, settings: Settings, now: datetime
 ) -> None:
     """What follows from decisions whose rows are written: coupons, replies, the rollup."""
-    await offers.load_coupons(
-        session, [decision.coupon for decision in decisions if decision.coupon is not None]
+    loading = [decision for decision in decisions if decision.coupon is not None]
+    loaded = await offers.load_coupons(
+        session,
+        [decision.coupon for decision in loading if decision.coupon is not None],
+        budget_low_percent=settings.budget_low_percent,
     )
+    if any(decision.terms.has_webhooks for decision in loading):
+        await announce_loaded(session, loaded, now=now)
     await queue_replies(session, decisions, settings=settings, now=now)
     await queries.count_days(session, by_day(decisions))
 

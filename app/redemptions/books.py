@@ -24,6 +24,7 @@ from app.redemptions.domain import (
     find_refunded,
     happen,
     lapse,
+    net,
 )
 from app.redemptions.queries import KnownRedemption, NewTransaction
 from app.redemptions.transactions import (
@@ -68,6 +69,8 @@ class Books:
     touched_coupons: dict[UUID, Coupon] = field(default_factory=dict)
     rewards: list[Reward] = field(default_factory=list)
     first_cleared: list[tuple[UUID, UUID, datetime]] = field(default_factory=list)
+    # redemptions that are news to a partner who wants to be told
+    news: set[UUID] = field(default_factory=set)
 
     def add_purchases(self, purchases: Iterable[Purchase]) -> None:
         for purchase in purchases:
@@ -162,9 +165,11 @@ class Books:
             self.last_purchase_at[pair] = max(last_at, after.occurred_at)
         if redemption is None:
             return 0
-        self.redemptions[after.id] = KnownRedemption(
-            new_id() if known is None else known.id, redemption
-        )
+        redemption_id = new_id() if known is None else known.id
+        self.redemptions[after.id] = KnownRedemption(redemption_id, redemption)
+        is_news = redemption != held or _kept_and_refunded(before) != _kept_and_refunded(after)
+        if is_news and coupons[redemption.coupon_id].terms.has_webhooks:
+            self.news.add(redemption_id)
         return redemption.owed_minor - (0 if held is None else held.owed_minor)
 
     def _owe(self, transaction: Transaction, purchase: Purchase, difference_minor: int) -> None:
@@ -242,6 +247,10 @@ def new_purchase(transaction: Transaction, holder: Holder, place: ConfirmedPlace
         channel=place.channel,
         customer_kind="new",
     )
+
+
+def _kept_and_refunded(purchase: Purchase) -> tuple[int, int]:
+    return net(purchase.sums), purchase.sums.cleared_minor
 
 
 def _event(transaction: Transaction, place: ConfirmedPlace) -> Event:

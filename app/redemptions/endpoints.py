@@ -8,24 +8,23 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.deps import NowDep, SessionsDep
+from app.errors import Invalid
 from app.kit import clock
 from app.kit.db import Sessions
 from app.kit.lines import Line
+from app.openapi import JSON, NDJSON, lines, problems
 from app.partners.auth import Principal, require
 from app.redemptions.loader import outcome_of, take_lines
+from app.redemptions.schemas import ANSWER, CLEARING, LINE_ANSWERS, TRANSACTION
 from app.redemptions.service import record_committed
 from app.redemptions.transactions import (
-    Answer,
     MalformedTransaction,
-    Transaction,
     read_transaction,
+    readable_id,
     refusal,
 )
 
 BATCH_LINES_MAX = 1_000  # to a transaction of the database
-JSON = "application/json"
-NDJSON = "application/x-ndjson"
-_SCHEMAS = msgspec.json.schema_components((Transaction, Answer))[1]
 
 router = APIRouter(prefix="/v1", tags=["transactions"])
 
@@ -35,13 +34,8 @@ Processor = Annotated[Principal, Depends(require("processor", "issuer", "operato
 @router.post(
     "/transactions",
     response_class=Response,
-    responses={200: {"content": {JSON: {"schema": _SCHEMAS["Answer"]}}}},
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {JSON: {"schema": _SCHEMAS["Transaction"]}},
-        }
-    },
+    responses={200: {"content": {JSON: {"schema": ANSWER}}}, **problems(Invalid)},
+    openapi_extra={"requestBody": {"required": True, "content": {JSON: {"schema": TRANSACTION}}}},
 )
 async def take_transaction(
     request: Request, sessions: SessionsDep, now: NowDep, _: Processor
@@ -60,8 +54,10 @@ async def take_transaction(
 @router.post(
     "/transactions/batch",
     response_class=Response,
-    responses={200: {"content": {NDJSON: {}}}},
-    openapi_extra={"requestBody": {"required": True, "content": {NDJSON: {}}}},
+    responses={200: {"content": lines(LINE_ANSWERS, "a line for each, and the summary")}},
+    openapi_extra={
+        "requestBody": {"required": True, "content": lines(CLEARING, "transactions, one a line")}
+    },
 )
 async def take_batch(
     request: Request, sessions: SessionsDep, now: NowDep, _: Processor
@@ -115,7 +111,7 @@ async def _take(
 def _malformed(line: Line, error: MalformedTransaction) -> dict[str, Any]:
     return {
         "line": line.number,
-        "id": None,
+        "id": readable_id(line.raw),
         "status": "rejected",
         "reason": error.code,
         "detail": error.detail,

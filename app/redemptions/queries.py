@@ -57,6 +57,15 @@ class KnownRedemption(NamedTuple):
     redemption: Redemption
 
 
+class ToldOf(NamedTuple):
+    """A redemption as its partner is shown it: `GET /v1/redemptions` says no more. Neither the
+    coupon nor how long after the post it was: with those it would tell whose post it was.
+    """
+
+    partner_id: UUID
+    data: dict[str, Any]
+
+
 class NewTransaction(NamedTuple):
     """In the order of the columns that COPY writes; `answer` is JSON."""
 
@@ -396,6 +405,35 @@ async def update_coupons(session: AsyncSession, spent: Sequence[tuple[UUID, int,
 
 async def add_transactions(session: AsyncSession, transactions: Sequence[NewTransaction]) -> None:
     await copy_rows(session, "card_transactions", NewTransaction._fields, transactions)
+
+
+async def read_told(session: AsyncSession, redemption_ids: Collection[UUID]) -> list[ToldOf]:
+    """As the caller's transaction leaves them, in the order of their ids."""
+    found = await session.execute(
+        text(
+            """
+            SELECT o.partner_id, r.id, r.state, r.reason, o.id AS offer_id, o.ref AS offer,
+                   pa.ref AS partner, o.hashtag, c.network,
+                   buyer_pseudonym(o.partner_id, c.member_id) AS buyer, p.channel,
+                   p.customer_kind, a.country, p.occurred_at AS purchased_at, p.currency,
+                   p.net_minor AS spend_minor, r.owed_minor AS reward_minor,
+                   p.cleared_minor - p.net_minor AS refunded_minor
+            FROM redemptions r
+            JOIN purchases p ON p.id = r.purchase_id
+            JOIN acceptors a ON a.id = p.acceptor_id
+            JOIN coupons c ON c.id = r.coupon_id
+            JOIN offers o ON o.id = c.offer_id
+            JOIN partners pa ON pa.id = o.partner_id
+            WHERE r.id = ANY(CAST(:ids AS uuid[])) ORDER BY r.id
+            """
+        ),
+        {"ids": list(redemption_ids)},
+    )
+    told = []
+    for row in found.mappings():
+        data = dict(row)
+        told.append(ToldOf(data.pop("partner_id"), data))
+    return told
 
 
 async def add_changes(session: AsyncSession, redemption_ids: Collection[UUID]) -> None:

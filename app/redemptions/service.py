@@ -6,6 +6,7 @@ The number of statements does not depend on the number of transactions.
 
 import asyncio
 import random
+from collections import Counter as Counts
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
@@ -23,6 +24,9 @@ from app.errors import Unavailable
 from app.kit.db import Sessions, sqlstate
 from app.ledger import service as ledger
 from app.members import service as members
+from app.notifications import service as notifications
+from app.notifications.queries import NewEvent
+from app.offers import announcing
 from app.offers import service as offers
 from app.partners import service as partners
 from app.partners.service import ConfirmedPlace
@@ -244,6 +248,8 @@ async def close_coupons(session: AsyncSession, *, now: datetime, most: int) -> i
     for offer_id, minor in closed:
         unspent_minor[offer_id] = unspent_minor.get(offer_id, 0) + minor
     await offers.give_back(session, unspent_minor=unspent_minor)
+    numbers = Counts(offer_id for offer_id, _ in closed)
+    await announcing.announce_closed(session, numbers, now=now)
     return len(closed)
 
 
@@ -308,3 +314,24 @@ async def _write(session: AsyncSession, books: Books) -> None:
     await ledger.post_rewards(session, rows=books.rewards)
     await queries.add_changes(session, [known.id for known in redemptions.values()])
     await members.record_purchases(session, rows=books.first_cleared)
+    if books.news:
+        await _announce(session, books)
+
+
+async def _announce(session: AsyncSession, books: Books) -> None:
+    """One event a redemption and batch, of the state that the batch leaves it in. The purchases are
+    locked.
+    """
+    await notifications.announce(
+        session,
+        events=[
+            NewEvent(
+                partner_id=partner_id,
+                event=f"redemption.{data['state']}",
+                subject=f"redemption:{data['id']}",
+                data=data,
+            )
+            for partner_id, data in await queries.read_told(session, books.news)
+        ],
+        now=books.now,
+    )

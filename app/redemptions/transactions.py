@@ -20,6 +20,7 @@ AHEAD_MAX = timedelta(days=366)
 
 # An acquirer may name its acceptors in digits, and of any digits a tenth pass the Luhn check.
 _MAY_LOOK_LIKE_A_CARD = frozenset({"acquirer_id", "acceptor_id", "amount_minor"})
+_NO_CONTROLS = r"^[^\x00-\x1f\x7f]*$"
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _ABOUT_FIELD = re.compile(r"^(?P<what>.*) - at `\$\.(?P<name>\w+)`$")
 
@@ -39,7 +40,14 @@ class MalformedTransaction(Invalid):
     code = "malformed_transaction"
 
 
-_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=FIELD_CHARACTERS_MAX)]
+_Text = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=1,
+        max_length=FIELD_CHARACTERS_MAX,
+        extra_json_schema={"pattern": _NO_CONTROLS},
+    ),
+]
 
 
 class Transaction(msgspec.Struct, frozen=True):
@@ -51,7 +59,9 @@ class Transaction(msgspec.Struct, frozen=True):
     acquirer_id: _Text
     acceptor_id: _Text
     amount_minor: Annotated[int, msgspec.Meta(ge=0, le=AMOUNT_MINOR_MAX)]
-    currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")]
+    currency: Annotated[
+        str, msgspec.Meta(pattern="^[A-Z]{3}$", extra_json_schema={"format": "iso-4217"})
+    ]
     occurred_at: Annotated[datetime, msgspec.Meta(tz=True)]
     purchase_id: _Text | None = None
 
@@ -72,7 +82,12 @@ class Answer(msgspec.Struct, frozen=True):
     currency: str | None = None
 
 
+class _Named(msgspec.Struct):
+    id: _Text
+
+
 _decoder = msgspec.json.Decoder(Transaction)
+_name_decoder = msgspec.json.Decoder(_Named)
 
 
 def read_transaction(raw: bytes, *, now: datetime) -> Transaction:
@@ -96,6 +111,15 @@ def read_transaction(raw: bytes, *, now: datetime) -> Transaction:
     if not EARLIEST <= found.occurred_at <= now + AHEAD_MAX:
         raise MalformedTransaction("occurred_at: before 2000, or more than a year ahead")
     return found
+
+
+def readable_id(raw: bytes) -> str | None:
+    """Of one that is malformed, to tell it by."""
+    try:
+        found = _name_decoder.decode(raw).id
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return None if _CONTROLS.search(found) or looks_like_card_number(found) else found
 
 
 def _refuse_card_numbers(raw: bytes) -> None:

@@ -56,7 +56,7 @@ async def announce(
     offer, _, _ = await offers.lock(session, offer_id)  # one announcement of it at a time
     state = offers.shown_state(offer, now)
     if state not in ("live", "scheduled"):
-        raise Conflict(f"an offer that is {state} is not announced")
+        raise Conflict(f"an offer that is {state} is not announced", code="offer_state")
     said = await _made(session, offer, settings) if words is None else _checked(words)
     earlier = await queries.announcements_of(session, offer_id, network=X)
     is_same = any(

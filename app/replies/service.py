@@ -136,7 +136,7 @@ async def pause(session: AsyncSession, *, scope: Scope, actor: str, now: datetim
             action="replies.pause",
             subject_kind="replies",
             subject_id=str(scope),
-            before=None,
+            before={"paused": False},
             after={"paused": True},
         )
 

@@ -29,6 +29,10 @@ class NewMessage(Struct, forbid_unknown_fields=True):
     text: Annotated[str, Meta(min_length=1)]
 
 
+class Move(Struct, forbid_unknown_fields=True):
+    advance_seconds: Annotated[int, Meta(ge=1, le=366 * 24 * 3_600)]
+
+
 class Outcome(Struct):
     """What became of the lines of a request; of the rejections, the first hundred say why."""
 
@@ -133,6 +137,17 @@ async def disconnect(sandbox: SandboxDep, person_id: str) -> Response:
         event = Event(type="oauth.revoke", id=state.new_id(), payload=payload)
         await sandbox.notify_unasked(event)
     return show_json({"ended": ended})
+
+
+@router.post("/clock")
+async def move_clock(request: Request, sandbox: SandboxDep) -> Response:
+    """X's time goes forward: what is posted from now on is of the new time, windows and tokens run
+    out. A restart takes it back.
+    """
+    move = await read_json(request, Move)
+    sandbox.state.ahead_seconds += move.advance_seconds
+    ahead_seconds = sandbox.state.ahead_seconds
+    return show_json({"now": rfc3339(sandbox.state.now()), "offset_seconds": ahead_seconds})
 
 
 @router.get("/state")

@@ -121,7 +121,7 @@ def _count(
     headers: dict[str, str],
 ) -> bool:
     prefix = key[-1]
-    now = state.settings.clock()
+    now = state.clock()
     window = state.rate_windows.get(key)
     if window is None or now >= window.resets_at:
         window = state.rate_windows[key] = RateWindow(resets_at=int(now) + seconds)

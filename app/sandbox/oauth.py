@@ -81,7 +81,7 @@ def allow(
         redirect_uri=redirect_uri,
         scopes=scopes,
         challenge=challenge,
-        expires_at=state.settings.clock() + CODE_SECONDS,
+        expires_at=state.clock() + CODE_SECONDS,
     )
     return code
 
@@ -89,7 +89,7 @@ def allow(
 def exchange_code(state: State, *, code: str, redirect_uri: str, verifier: str) -> dict[str, Any]:
     """A code is used up by the first try, whatever comes of it."""
     found = state.codes.pop(_digest(code), None)
-    if found is None or state.settings.clock() >= found.expires_at:
+    if found is None or state.clock() >= found.expires_at:
         raise OAuthError("Value passed for the authorization code was invalid.")
     if redirect_uri != found.redirect_uri:
         raise OAuthError("Value passed for the redirect uri did not match the uri of the code.")
@@ -109,7 +109,7 @@ def refresh(state: State, token: str) -> dict[str, Any]:
 
 def find_grant(state: State, access_token: str) -> Grant | None:
     found = state.access_tokens.get(_digest(access_token))
-    if found is None or state.settings.clock() >= found.expires_at:
+    if found is None or state.clock() >= found.expires_at:
         return None
     return state.grants.get(found.grant_id)
 
@@ -132,7 +132,7 @@ def revoke_all(state: State, user_id: str) -> int:
 
 
 def _issue(state: State, grant: Grant) -> dict[str, Any]:
-    now = state.settings.clock()
+    now = state.clock()
     access_token = secrets.token_urlsafe(60)
     for digest in [d for d, known in state.access_tokens.items() if known.expires_at <= now]:
         del state.access_tokens[digest]

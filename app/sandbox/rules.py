@@ -20,7 +20,7 @@ def matching_rules(state: State, post: Post) -> list[Rule]:
 
 def effective_rules(state: State) -> list[Rule]:
     """A rule is heeded some time after it was added, and for as long after it was deleted."""
-    now = state.settings.clock()
+    now = state.clock()
     since = now - state.settings.rules_effective_seconds
     known = [rule for rule in state.rules.values() if rule.created_at.timestamp() <= since]
     return known + [rule for rule, leaves_at in state.rules_leaving if now < leaves_at]

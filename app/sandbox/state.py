@@ -82,6 +82,7 @@ class State:
         self._problems_told = 0
         self._ids_made = 0
         self._newest_id = 0
+        self.ahead_seconds = 0
         self._journal = Journal(settings.data_file) if settings.data_file else None
         for entry in self._journal.read() if self._journal else ():
             self._apply(entry)
@@ -89,8 +90,12 @@ class State:
         account = self.new_person(settings.handle, id=settings.account_id)
         self._apply(Entry(person=account))
 
+    def clock(self) -> float:
+        """Unix seconds, as far ahead as the stand-in was told to be."""
+        return self.settings.clock() + self.ahead_seconds
+
     def now(self) -> datetime:
-        return datetime.fromtimestamp(self.settings.clock(), UTC)
+        return datetime.fromtimestamp(self.clock(), UTC)
 
     def new_id(self, at: datetime | None = None) -> str:
         """A snowflake: 42 bits of milliseconds, 22 bits of sequence. Ids of the present rise."""
@@ -154,7 +159,7 @@ class State:
         if rule := entry.rule:
             self.rules[rule.id] = rule
         if entry.rule_deleted in self.rules:
-            now = self.settings.clock()
+            now = self.clock()
             leaves_at = now + self.settings.rules_effective_seconds
             self.rules_leaving = [left for left in self.rules_leaving if left[1] > now]
             self.rules_leaving.append((self.rules.pop(entry.rule_deleted), leaves_at))

@@ -1,6 +1,6 @@
 """decisions by offer: a dry run looks at a month of an offer's posts
 
-Revision: 0019b, after 0014
+Revision: 0019b, after 0019
 """
 
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from alembic import op
 
 revision: str = "0019b"
-down_revision: str | Sequence[str] | None = "0014"
+down_revision: str | Sequence[str] | None = "0019"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 

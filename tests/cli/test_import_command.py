@@ -132,6 +132,7 @@ class TestAFileOfMerchants:
             "ignored": 0,
             "rejected": 1,
             "outcomes": {"created": 2},
+            "partners_made": ["cafe"],
         }
         async with sessions() as session:
             rows = await session.execute(select(Acceptor.acceptor_id, Acceptor.state))

@@ -19,9 +19,12 @@ from app.cli.x_status import Line, look
 from app.config import Settings
 from app.kit.clock import now
 from app.kit.db import Sessions
+from app.kit.ids import new_id
 from app.kit.sealing import new_key
+from app.networks import lease_queries
 from app.networks.x.activity import Activity, wanted_subscriptions
 from app.networks.x.calls import open_app
+from app.posts.listening import LEASE
 from app.replies import sending
 from tests.between import Fault, standing_between
 from tests.signing_in import account_row, allow, connect_at, connectable
@@ -213,9 +216,19 @@ class TestStatus:
         told = {**given, "x_app_token": SecretStr("app")}
         async with open_app(settings.model_copy(update=told)) as client:
             await Activity(client).reconcile(wanted)
+        async with sessions.begin() as session:
+            await lease_queries.take(session, name=LEASE, holder=new_id(), seconds=60)
         lines = await self.look(sessions, settings, **told)
         assert lines["webhook"].told == "X tells by stream"
+        assert lines["listener"].told == "one process listens"
         assert [line for line in lines.values() if line.state == "not ok"] == []
+
+    async def test_notices_that_nobody_listens(self, start_x: StartX, sessions: Sessions) -> None:
+        settings = await connect_at(await start_x(), sessions)
+        async with sessions.begin() as session:  # of a process that was killed a while ago
+            await lease_queries.take(session, name=LEASE, holder=new_id(), seconds=-1)
+        line = (await self.look(sessions, settings, x_app_token=SecretStr("app")))["listener"]
+        assert (line.state, line.todo) == ("not ok", "tagback serve --roles listener")
 
     async def test_names_what_a_webhook_needs(self, start_x: StartX, sessions: Sessions) -> None:
         settings = await connect_at(await start_x(), sessions)
@@ -262,7 +275,7 @@ class TestStatus:
         lines = {line["name"]: line for line in json.loads(ran.out)["lines"]}
         assert lines["account"]["state"] == "ok"
         assert "cannot post, cannot answer messages" in lines["scopes"]["told"]
-        for name in ("scopes", "token", "subscriptions", "webhook", "rules", "money"):
+        for name in ("scopes", "token", "subscriptions", "webhook", "rules", "listener", "money"):
             assert lines[name]["state"] == "not ok", lines[name]
             assert lines[name]["todo"]
 
@@ -285,7 +298,7 @@ class TestStatus:
         lines = await self.look(sessions, settings, **given)
         found = {line.name for line in lines.values() if line.state == "not ok"}
         assert broken <= found
-        assert found <= broken | {"webhook", "rules"}
+        assert found <= broken | {"webhook", "rules", "listener"}
 
     async def test_of_sending_tells_why_nothing_is_sent(
         self, start_x: StartX, sessions: Sessions

@@ -220,7 +220,7 @@ class TestOnTheCommandLine:
         assert (shown["#Scone: posts"], shown["sold_out"], shown["coupons"]) == ("12", "7", "5")
         assert shown["rewards"] == "$25.00"
         assert "- " in ran.out
-        ran = await tagback("offers", "dry-run", "#Tea", "--json")
+        ran = await tagback("offers", "dry-run", "tea", "--json")
         assert (ran.status, ran.out.count("\n")) == (0, 1)
         assert json.loads(ran.out)["redemptions"] == 12
 

@@ -63,7 +63,7 @@ class TestAnExport:
             member = await members.find_member(session, ref_or_id=f"m-{account}")
             given = NewAdjustment("case-1", member.id, -70, "USD", "programme", "As agreed")
             made, _ = await adjust(session, given=given, operator="test", now=NOW)
-            await ledger.create_batch(session, now=NOW)
+            await ledger.create_batch(session, actor="test", now=NOW)
         rows = [
             json.loads(line) for line in (await written(sessions, "credits", "ndjson")).splitlines()
         ]

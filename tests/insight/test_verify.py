@@ -46,17 +46,19 @@ async def till(sessions: Sessions) -> Till:
     await give(till, "case-2", 30)
     await give(till, "case-3", -20, funded_by="partner", partner_id=till.partner_id)
     async with sessions.begin() as session:
-        batch = await ledger.create_batch(session, now=NOW)
+        batch = await ledger.create_batch(session, actor="test", now=NOW)
         assert batch is not None
     failed = await till.rows("SELECT id FROM credit_lines WHERE amount_minor IN (30, 100)")
     async with sessions.begin() as session:
         failures = {line_id: "card closed" for (line_id,) in failed}
-        await ledger.acknowledge(session, batch_id=batch.batch.id, failures=failures, now=NOW)
+        await ledger.acknowledge(
+            session, batch_id=batch.batch.id, failures=failures, actor="test", now=NOW
+        )
     await claim(till, "call-1", paid_minor=50)
     await claim(till, "call-2")
     await till.take(make_transaction("refund", 2_000, "p-6", **yen))
     async with sessions.begin() as session:
-        assert await ledger.create_batch(session, now=NOW) is not None
+        assert await ledger.create_batch(session, actor="test", now=NOW) is not None
     await till.run(
         "INSERT INTO replies (id, network, root_id, post_id, posted_at, offer_id, recipient_id, "
         "kind, priority, locale, text, not_before, created_at, updated_at) "

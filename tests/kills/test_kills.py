@@ -23,7 +23,7 @@ from app.insight.verify import verify
 from app.kit.db import Sessions, make_engine, make_sessions
 from app.members import service as members
 from app.members.schemas import MemberLine
-from app.partners import service as partners
+from app.partners.keys import create_key
 from app.sandbox.main import SandboxServer, SandboxSettings
 from tests.kills.load import CAP, MEMBERS, OFFERS, PAID_FOR, Load, author
 from tests.kills.processes import Postgres, Service
@@ -82,10 +82,12 @@ async def make_programme(sessions: Sessions, x: httpx.AsyncClient, posts: int) -
         for number in range(MEMBERS)
     ]
     keys = {}
+    now = datetime.now(UTC)
     async with sessions.begin() as session:
-        await members.save_members(session, rows=rows, now=datetime.now(UTC))
+        await members.save_members(session, rows=rows, now=now)
         for role in ("issuer", "processor"):
-            keys[role] = (await partners.create_key(session, actor="test", role=role)).key
+            new = await create_key(session, actor="test", role=role, now=now)
+            keys[role] = new.key
     tags = list(OFFERS)
     lines = []
     for number in range(posts):

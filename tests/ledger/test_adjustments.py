@@ -46,7 +46,7 @@ async def adjust(till: Till, amount_minor: int = 500, **changes: Any) -> tuple[A
 
 async def create(till: Till) -> BatchRow | None:
     async with till.sessions.begin() as session:
-        return await service.create_batch(session, now=NOW)
+        return await service.create_batch(session, actor="test", now=NOW)
 
 
 async def created(till: Till) -> BatchRow:
@@ -64,7 +64,9 @@ async def acknowledge(till: Till, batch: BatchRow, *, fails: str | None = None) 
         )
     failures: Mapping[Any, str] = {line_id: "card closed" for (line_id,) in lines}
     async with till.sessions.begin() as session:
-        await service.acknowledge(session, batch_id=batch.batch.id, failures=failures, now=NOW)
+        await service.acknowledge(
+            session, batch_id=batch.batch.id, failures=failures, actor="test", now=NOW
+        )
 
 
 async def balances(till: Till) -> dict[str, int]:

@@ -28,7 +28,7 @@ async def till(sessions: Sessions) -> Till:
 
 async def create(till: Till) -> BatchRow | None:
     async with till.sessions.begin() as session:
-        return await service.create_batch(session, now=NOW)
+        return await service.create_batch(session, actor="test", now=NOW)
 
 
 async def created(till: Till) -> BatchRow:
@@ -54,6 +54,7 @@ async def acknowledge(till: Till, batch: BatchRow, **failures: str) -> BatchRow:
             session,
             batch_id=batch.batch.id,
             failures={UUID(name[1:]): reason for name, reason in failures.items()},
+            actor="test",
             now=NOW,
         )
 
@@ -286,7 +287,9 @@ class TestAcknowledging:
     async def test_an_unknown_batch_is_not_found(self, till: Till) -> None:
         async with till.sessions.begin() as session:
             with pytest.raises(NotFound):
-                await service.acknowledge(session, batch_id=new_id(), failures={}, now=NOW)
+                await service.acknowledge(
+                    session, batch_id=new_id(), failures={}, actor="test", now=NOW
+                )
 
 
 class TestTheLedger:

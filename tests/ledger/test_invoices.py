@@ -77,9 +77,11 @@ async def till(sessions: Sessions, rival: UUID) -> Till:
     till.partner_id = mine
     await till.take(make_transaction("clearing", 1_000, "p-4", acceptor_id="rivals"), now=april)
     async with sessions.begin() as session:
-        batch = await service.create_batch(session, now=april)
+        batch = await service.create_batch(session, actor="test", now=april)
         assert batch is not None
-        await service.acknowledge(session, batch_id=batch.batch.id, failures={}, now=april)
+        await service.acknowledge(
+            session, batch_id=batch.batch.id, failures={}, actor="test", now=april
+        )
     return till
 
 

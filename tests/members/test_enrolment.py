@@ -153,7 +153,9 @@ class TestAMemberLine:
         member_id = (await save(sessions, line()))[0].member_id
         assert member_id is not None
         async with sessions.begin() as session:
-            await cards.remove_card(session, member_id=member_id, card_ref="c-1", now=NOW)
+            await cards.remove_card(
+                session, member_id=member_id, card_ref="c-1", actor="test", now=NOW
+            )
         assert (await save(sessions, line()))[0].outcome == "unchanged"
         async with sessions() as session:
             assert (await session.scalars(select(Card.state))).all() == ["removed"]

@@ -25,7 +25,7 @@ async def enrol(sessions: Sessions, name: str, **other: Any) -> UUID:
         }
     )
     async with sessions.begin() as session:
-        return (await service.enrol_member(session, row=row, now=NOW)).member.id
+        return (await service.enrol_member(session, row=row, actor="test", now=NOW)).member.id
 
 
 async def authors(
@@ -62,7 +62,9 @@ class TestAuthors:
     async def test_without_an_active_card_are_told(self, sessions: Sessions) -> None:
         member_id = await enrol(sessions, "a")
         async with sessions.begin() as session:
-            await cards.remove_card(session, member_id=member_id, card_ref="c-a", now=NOW)
+            await cards.remove_card(
+                session, member_id=member_id, card_ref="c-a", actor="test", now=NOW
+            )
         assert not (await authors(sessions, "a-a"))["a-a"].has_active_card
 
     async def test_who_said_stop_are_told(self, sessions: Sessions) -> None:
@@ -90,11 +92,18 @@ class TestCardHolders:
         member_id = await enrol(sessions, "a")
         async with sessions.begin() as session:
             await cards.replace_card(
-                session, member_id=member_id, old_ref="c-a", card=CardIn(card_ref="c-2"), now=NOW
+                session,
+                member_id=member_id,
+                old_ref="c-a",
+                card=CardIn(card_ref="c-2"),
+                actor="test",
+                now=NOW,
             )
         assert set(await holders(sessions, "c-a", "c-2")) == {"c-a", "c-2"}
         async with sessions.begin() as session:
-            await cards.remove_card(session, member_id=member_id, card_ref="c-2", now=NOW)
+            await cards.remove_card(
+                session, member_id=member_id, card_ref="c-2", actor="test", now=NOW
+            )
         assert set(await holders(sessions, "c-a", "c-2")) == {"c-a"}
 
 
@@ -108,6 +117,7 @@ class TestACard:
                 member_id=member_id,
                 card=CardIn(card_ref=ref),
                 replaces=replaces,
+                actor="test",
                 now=NOW,
             )
         return is_changed
@@ -133,7 +143,9 @@ class TestACard:
     async def test_that_was_removed_comes_back_when_added(self, sessions: Sessions) -> None:
         member_id = await enrol(sessions, "a")
         async with sessions.begin() as session:
-            await cards.remove_card(session, member_id=member_id, card_ref="c-a", now=NOW)
+            await cards.remove_card(
+                session, member_id=member_id, card_ref="c-a", actor="test", now=NOW
+            )
         assert await self.change(sessions, member_id, "c-a")
         assert (await authors(sessions, "a-a"))["a-a"].has_active_card
 
@@ -148,7 +160,9 @@ class TestACard:
             await self.change(sessions, other, "c-2", replaces="c-a")
         with pytest.raises(NotFound):
             async with sessions.begin() as session:
-                await cards.remove_card(session, member_id=other, card_ref="c-a", now=NOW)
+                await cards.remove_card(
+                    session, member_id=other, card_ref="c-a", actor="test", now=NOW
+                )
 
     async def test_does_not_replace_itself(self, sessions: Sessions) -> None:
         member_id = await enrol(sessions, "a")
@@ -175,7 +189,7 @@ class TestAnAccount:
             async with sessions.begin() as session:
                 account = AccountIn(network="x", id="9", handle=handle)
                 _, is_changed = await service.add_account(
-                    session, member_id=member_id, account=account, now=NOW
+                    session, member_id=member_id, account=account, actor="test", now=NOW
                 )
             changes.append(is_changed)
         assert changes == [True, False, True]
@@ -187,7 +201,9 @@ class TestAnAccount:
         account = AccountIn(network="x", id="a-a")
         with pytest.raises(Conflict):
             async with sessions.begin() as session:
-                await service.add_account(session, member_id=other, account=account, now=NOW)
+                await service.add_account(
+                    session, member_id=other, account=account, actor="test", now=NOW
+                )
 
 
 class TestPurchases:

@@ -161,14 +161,14 @@ class TestAccounts:
         self, client: httpx.AsyncClient, issuer: dict[str, str], member_id: str
     ) -> None:
         url = f"/v1/members/{member_id}/accounts"
-        body = {"network": "bluesky", "id": "did:plc:abc", "handle": "ann.example"}
+        body = {"network": "x", "id": "77777", "handle": "ann.example"}
         assert [
             (await client.post(url, headers=issuer, json=body)).status_code for _ in range(2)
         ] == [201, 200]
         listed = (await client.get(url, headers=issuer)).json()
         assert [(one["network"], one["id"]) for one in listed["items"]] == [
             ("x", "101"),
-            ("bluesky", "did:plc:abc"),
+            ("x", "77777"),
         ]
 
     async def test_are_unlinked_once(

@@ -195,7 +195,12 @@ class TestUnlinking:
             other = await service.find_member(session, ref_or_id="m-b")
             with pytest.raises(NotFound):
                 await service.remove_account(
-                    session, member_id=other.id, network="x", account_id="a-a", now=NOW
+                    session,
+                    member_id=other.id,
+                    network="x",
+                    account_id="a-a",
+                    actor="test",
+                    now=NOW,
                 )
         assert await linked(sessions) == ["a-a", "a-b"]
 
@@ -230,7 +235,7 @@ class TestLinkingByThePage:
         for later in (timedelta(0), timedelta(days=1)):  # a second time changes nothing
             async with sessions.begin() as session:
                 await cards.remove_card(
-                    session, member_id=member_id, card_ref="c-a", now=at + later
+                    session, member_id=member_id, card_ref="c-a", actor="test", now=at + later
                 )
         for older in (at - timedelta(seconds=1), at):
             with pytest.raises(Conflict) as caught:

@@ -9,7 +9,6 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.cli.jobs import run_job
 from app.config import Settings
 from app.errors import Conflict, Invalid
 from app.insight.verify import verify
@@ -29,6 +28,7 @@ from app.posts import lookback
 from app.posts.enrol import Enroller
 from app.redemptions.service import record_committed
 from app.redemptions.transactions import Transaction
+from app.upkeep.jobs import run_job
 from tests.money.things import Adjustment, Answer, Event, Offer, Post, Shop, Terms
 from tests.programme import OPERATOR
 
@@ -118,6 +118,7 @@ class Service:
                             session,
                             member_id=saved.member_id,
                             card=CardIn(card_ref=card),
+                            actor="test",
                             now=now,
                         )
 
@@ -212,7 +213,9 @@ class Service:
     def remove_card(self, member: str, card: str, now: datetime) -> None:
         member_id = self._members[member]
         self._in_transaction(
-            lambda session: remove_card(session, member_id=member_id, card_ref=card, now=now)
+            lambda session: remove_card(
+                session, member_id=member_id, card_ref=card, actor="test", now=now
+            )
         )
 
     def post(self, posts: list[Post], now: datetime) -> dict[str, tuple[str, ...]]:
@@ -274,7 +277,9 @@ class Service:
         self._in_transaction(step)
 
     def make_batch(self, now: datetime) -> int:
-        made = self._in_transaction(lambda session: ledger.create_batch(session, now=now))
+        made = self._in_transaction(
+            lambda session: ledger.create_batch(session, actor="test", now=now)
+        )
         if made is None:
             return 0
         self._batches.append(made.batch.id)
@@ -295,7 +300,9 @@ class Service:
                 {"batch_id": batch_id, "failed": list(failed)},
             )
             failures = {line_id: "no such card" for (line_id,) in lines}
-            await ledger.acknowledge(session, batch_id=batch_id, failures=failures, now=now)
+            await ledger.acknowledge(
+                session, batch_id=batch_id, failures=failures, actor="test", now=now
+            )
 
         self._in_transaction(step)
 

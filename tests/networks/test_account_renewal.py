@@ -18,6 +18,7 @@ from app.networks.accounts import AccountRefusedError, AccountUnavailableError, 
 from app.networks.sender import AccessRefused, Sent, Temporary
 from app.networks.x.client import open_sender
 from app.networks.x.oauth import open_sign_in
+from app.secret_keys import sealer_of
 from tests.between import TOKEN, Between, Fault, standing_between
 from tests.signing_in import account_row, age, connect_at
 from tests.stand_in import StandIn
@@ -169,13 +170,13 @@ class TestARenewal:
             held.go_on.set()
             token = await asked
         assert (await account_row(sessions)) == kept
-        assert accounts.sealer_of(settings).open(kept["access_token"]) == token
+        assert sealer_of(settings).open(kept["access_token"]) == token
 
     async def test_that_x_refuses_is_a_problem_and_is_not_tried_again(
         self, x: StandIn, between: Between, sessions: Sessions
     ) -> None:
         settings = await connect_at(x, sessions, life=OVER)
-        sealer = accounts.sealer_of(settings)
+        sealer = sealer_of(settings)
         refresh_token = sealer.open((await account_row(sessions))["refresh_token"])
         async with open_sign_in(settings) as sign_in:
             await sign_in.refresh(refresh_token, now=clock.now())  # and nobody has kept the new one
@@ -267,7 +268,7 @@ class TestSending:
         settings = await connect_at(x, sessions)
         refresh_token = (await account_row(sessions))["refresh_token"]
         async with open_sign_in(settings) as sign_in:
-            await sign_in.revoke(accounts.sealer_of(settings).open(refresh_token))
+            await sign_in.revoke(sealer_of(settings).open(refresh_token))
         between.asked.clear()
         async with (
             open_account(settings, sessions) as account,

@@ -20,11 +20,11 @@ from app.networks.accounts import (
     AccountUnavailableError,
     Identity,
     open_account,
-    sealer_of,
 )
 from app.networks.sender import AccessRefused, Temporary
 from app.networks.x.client import open_sender
 from app.networks.x.oauth import ACCOUNT_SCOPES, Person, Tokens
+from app.secret_keys import sealer_of
 
 HOUR = timedelta(hours=1)
 PROGRAMME = Person("7", "Programme")
@@ -81,7 +81,7 @@ class TestKeys:
         assert "s3cret" not in str(told.value)
 
     def test_that_are_not_set_are_asked_for(self, settings: Settings) -> None:
-        with pytest.raises(SettingsError, match="tagback x new-key"):
+        with pytest.raises(SettingsError, match="tagback keys new-secret"):
             sealer_of(settings.model_copy(update={"secret_keys": None}))
 
 

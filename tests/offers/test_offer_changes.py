@@ -241,7 +241,7 @@ class TestAPublishedOffer:
             await session.execute(text("UPDATE offers SET ends_at = now()"))
         later = (datetime.now(UTC) + timedelta(days=9)).isoformat()
         refused = await operator(f"/{offer_id}", {"ends_at": later}, "PATCH")
-        assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+        assert (refused.status_code, refused.json()["code"]) == (409, "offer_state")
 
     async def test_that_was_paused_and_changed_ends_when_it_was_paused(
         self, operator: Call, sessions: Sessions

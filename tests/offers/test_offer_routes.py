@@ -143,7 +143,7 @@ class TestAnOffer:
         assert (first.status_code, again.status_code) == (201, 200)
         assert first.json() == again.json()
         other = await partner("", {**body, "reward": {"fixed_minor": 100}})
-        assert (other.status_code, other.json()["code"]) == (409, "conflict")
+        assert (other.status_code, other.json()["code"]) == (409, "offer_exists")
 
     async def test_is_seen_by_its_partner_alone(
         self, client: httpx.AsyncClient, make_key: MakeKey, partner: Call, sessions: Sessions

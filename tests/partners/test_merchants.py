@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 
 from app.errors import Conflict
 from app.kit.db import Sessions
-from app.partners import service
+from app.partners import proposals, service
 from app.partners.models import Acceptor, AuditEntry, Partner
 from app.partners.schemas import MerchantLine
 from tests.support import MakeKey
@@ -155,14 +155,14 @@ class TestAPlace:
         for ref in ("cafe", "rival"):
             async with sessions.begin() as session:
                 partner = await service.find_partner(session, ref_or_id=ref)
-                acceptor = await service.propose_acceptor(
+                acceptor = await proposals.propose_acceptor(
                     session, actor="test", partner_id=partner.id, details=line()
                 )
                 ids.append(acceptor.id)
 
         async def confirm(acceptor_id: Any) -> None:
             async with sessions.begin() as session:
-                await service.confirm_acceptor(
+                await proposals.confirm_acceptor(
                     session, actor="test", acceptor_id=acceptor_id, now=NOW
                 )
 
@@ -230,7 +230,7 @@ class TestTheOperatorsFile:
     async def test_corrects_a_name_and_confirms_a_proposal(self, sessions: Sessions) -> None:
         async with sessions.begin() as session:
             cafe = await service.ensure_partner(session, ref="cafe")
-            proposed = await service.propose_acceptor(
+            proposed = await proposals.propose_acceptor(
                 session, actor="test", partner_id=cafe.id, details=line()
             )
         assert await save(sessions, line()) == [("changed", None)]

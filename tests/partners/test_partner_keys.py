@@ -7,12 +7,13 @@ from sqlalchemy import select, text
 
 from app.errors import Invalid, NotAuthenticated, NotFound
 from app.kit.db import Sessions
-from app.partners import service
+from app.partners import keys, service
 from app.partners.auth import authenticate
 from app.partners.models import ApiKey, AuditEntry
 from tests.support import MakeKey
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+BEFORE = NOW - timedelta(days=1)
 
 
 def bearer(key: str) -> dict[str, str]:
@@ -22,7 +23,7 @@ def bearer(key: str) -> dict[str, str]:
 async def last_used(sessions: Sessions, key: str) -> datetime | None:
     async with sessions() as session:
         return await session.scalar(
-            select(ApiKey.last_used_at).where(ApiKey.hash == service.hash_key(key))
+            select(ApiKey.last_used_at).where(ApiKey.hash == keys.hash_key(key))
         )
 
 
@@ -40,24 +41,30 @@ class TestAKey:
     async def test_of_a_partner_needs_the_partner(self, sessions: Sessions) -> None:
         with pytest.raises(Invalid):
             async with sessions.begin() as session:
-                await service.create_key(session, actor="test", role="partner")
+                await keys.create_key(session, actor="test", role="partner", now=BEFORE)
 
     async def test_of_an_issuer_has_no_partner(self, sessions: Sessions) -> None:
         async with sessions.begin() as session:
             await service.ensure_partner(session, ref="cafe")
             with pytest.raises(Invalid):
-                await service.create_key(session, actor="test", role="issuer", partner="cafe")
+                await keys.create_key(
+                    session, actor="test", role="issuer", now=BEFORE, partner="cafe"
+                )
 
     async def test_of_a_partner_that_is_not_there_cannot_be(self, sessions: Sessions) -> None:
         with pytest.raises(NotFound):
             async with sessions.begin() as session:
-                await service.create_key(session, actor="test", role="partner", partner="nobody")
+                await keys.create_key(
+                    session, actor="test", role="partner", now=BEFORE, partner="nobody"
+                )
 
     async def test_names_its_partner_by_ref_or_by_id(self, sessions: Sessions) -> None:
         async with sessions.begin() as session:
             cafe = await service.ensure_partner(session, ref="cafe")
             for name in ("cafe", str(cafe.id)):
-                new = await service.create_key(session, actor="t", role="analyst", partner=name)
+                new = await keys.create_key(
+                    session, actor="t", role="analyst", now=BEFORE, partner=name
+                )
                 assert new.record.partner_id == cafe.id
 
 
@@ -75,15 +82,17 @@ class TestAuthentication:
 
     async def test_refuses_a_key_from_the_moment_it_expires(self, sessions: Sessions) -> None:
         async with sessions.begin() as session:
-            new = await service.create_key(session, actor="t", role="issuer", expires_at=NOW)
+            new = await keys.create_key(
+                session, actor="t", role="issuer", now=BEFORE, expires_at=NOW
+            )
         await authenticate(sessions, key=new.key, now=NOW - timedelta(seconds=1))
         with pytest.raises(NotAuthenticated):
             await authenticate(sessions, key=new.key, now=NOW)
 
     async def test_refuses_a_revoked_key(self, sessions: Sessions) -> None:
         async with sessions.begin() as session:
-            new = await service.create_key(session, actor="t", role="issuer")
-            await service.revoke_key(session, actor="t", key_id=new.record.id, now=NOW)
+            new = await keys.create_key(session, actor="t", role="issuer", now=BEFORE)
+            await keys.revoke_key(session, actor="t", key_id=new.record.id, now=NOW)
         with pytest.raises(NotAuthenticated):
             await authenticate(sessions, key=new.key, now=NOW)
 
@@ -147,19 +156,19 @@ class TestKeyRoutes:
     async def test_page_by_page_list_every_key_once(
         self, client: httpx.AsyncClient, make_key: MakeKey
     ) -> None:
-        keys = [await make_key("operator") for _ in range(5)]
+        made = [await make_key("operator") for _ in range(5)]
         seen: list[str] = []
         cursor: dict[str, str] = {}
         pages = 0
         while True:
             params = {"limit": "2", **cursor}
-            page = (await client.get("/v1/api-keys", headers=bearer(keys[0]), params=params)).json()
+            page = (await client.get("/v1/api-keys", headers=bearer(made[0]), params=params)).json()
             seen += [one["hint"] for one in page["items"]]
             pages += 1
             if page["next_cursor"] is None:
                 break
             cursor = {"cursor": page["next_cursor"]}
-        assert seen == [key[:8] for key in keys]
+        assert seen == [key[:8] for key in made]
         assert pages == 3
 
     @pytest.mark.parametrize("query", ["cursor=nonsense", "cursor=%00", "limit=0", "limit=9999"])

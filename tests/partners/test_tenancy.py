@@ -2,8 +2,9 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
+from app.kit.clock import now
 from app.kit.db import Sessions
-from app.partners import service
+from app.partners import keys, proposals, service
 from app.partners.models import Acceptor, ApiKey, Partner
 from app.partners.schemas import AcceptorDetails
 from app.partners.tenancy import confine
@@ -29,10 +30,10 @@ async def two(sessions: Sessions) -> list[Partner]:
         partners = []
         for ref in ("cafe", "rival"):
             partner = await service.ensure_partner(session, ref=ref)
-            await service.propose_acceptor(
+            await proposals.propose_acceptor(
                 session, actor="test", partner_id=partner.id, details=place(f"of-{ref}")
             )
-            await service.create_key(session, actor="test", role="partner", partner=ref)
+            await keys.create_key(session, actor="test", role="partner", now=now(), partner=ref)
             partners.append(partner)
     return partners
 
@@ -100,7 +101,6 @@ class TestAPartnersTransaction:
             "UPDATE acceptors SET state = 'confirmed', confirmed_at = now()",
             "UPDATE partners SET credit_limit_minor = 1, credit_currency = 'USD'",
             "UPDATE api_keys SET expires_at = NULL",
-            "DELETE FROM acceptors",
             "INSERT INTO api_keys (id, hash, hint, role) VALUES (gen_random_uuid(), '', '', '')",
         ],
     )

@@ -156,7 +156,9 @@ class TestSeveralAccounts:
             )
             for network, account_id in (("x", "1"), ("x", "2"), ("elsewhere", "3")):
                 account = AccountIn(network=network, id=account_id)
-                await members.add_account(session, member_id=member_id, account=account, now=NOW)
+                await members.add_account(
+                    session, member_id=member_id, account=account, actor="test", now=NOW
+                )
         for most, outcome in ((2, "suspected_abuse"), (3, "loaded")):
             lane = Enroller(sessions, settings.model_copy(update={"accounts_per_member_max": most}))
             found = await outcomes(lane, make_post("2", "tea"), make_post(other, "tea"))

@@ -291,7 +291,9 @@ class TestTheRules:
         (account,) = await make_members(sessions, 1)
         member_id = await _member_of(sessions, account)
         async with sessions.begin() as session:
-            await cards.remove_card(session, member_id=member_id, card_ref=f"c-{account}", now=NOW)
+            await cards.remove_card(
+                session, member_id=member_id, card_ref=f"c-{account}", actor="test", now=NOW
+            )
             await _add_account(session, member_id, "77")
         await look(sessions, settings)
         assert set((await outcomes(sessions)).values()) == {"card_inactive"}
@@ -399,7 +401,7 @@ async def _member_of(sessions: Sessions, account_id: str) -> UUID:
 
 async def _add_account(session: Any, member_id: UUID, account_id: str) -> None:
     account = AccountIn.model_validate({"network": "x", "id": account_id})
-    await members.add_account(session, member_id=member_id, account=account, now=NOW)
+    await members.add_account(session, member_id=member_id, account=account, actor="test", now=NOW)
 
 
 class TestManyAtOnce:

@@ -128,7 +128,9 @@ class TwoHandles(Race):
                 text("SELECT member_id FROM accounts WHERE account_id = :id"), {"id": self.handle}
             )
             other = AccountIn(network="x", id=self.other_handle)
-            await members.add_account(session, member_id=member_id, account=other, now=NOW)
+            await members.add_account(
+                session, member_id=member_id, account=other, actor="test", now=NOW
+            )
 
     def callers(self) -> Sequence[Call]:
         handles = [self.handle, self.other_handle] * (CALLERS // 2)

@@ -7,7 +7,6 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.cli.jobs import run_job
 from app.config import Settings
 from app.errors import Conflict, Forbidden, Invalid
 from app.kit.db import Sessions
@@ -19,6 +18,7 @@ from app.offers.schemas import OfferChange
 from app.posts.enrol import Enroller
 from app.redemptions.service import record_committed
 from app.redemptions.transactions import Answer, Transaction
+from app.upkeep.jobs import run_job
 from tests.programme import NOW, OPERATOR
 from tests.races.race import CALLERS, Lane
 
@@ -89,8 +89,8 @@ class Service:
 
     async def make_batch(self) -> None:
         async with self.sessions.begin() as session:
-            await ledger.create_batch(session, now=NOW)
+            await ledger.create_batch(session, actor="test", now=NOW)
 
     async def acknowledge(self, batch_id: UUID) -> None:
         async with self.sessions.begin() as session:
-            await ledger.acknowledge(session, batch_id=batch_id, failures={}, now=NOW)
+            await ledger.acknowledge(session, batch_id=batch_id, failures={}, actor="test", now=NOW)

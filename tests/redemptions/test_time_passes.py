@@ -3,8 +3,8 @@
 import asyncio
 from datetime import datetime, timedelta
 
-from app.cli.jobs import run_job
 from app.insight.verify import verify
+from app.upkeep.jobs import run_job
 from tests.builders import NOON, add_coupon, add_member, add_shop
 from tests.till import COUPONS, STATE, Till, make_transaction, told
 
@@ -55,7 +55,7 @@ class TestLapse:
         assert await till.rows(COUPONS) == [(0, 0)]
 
     async def test_of_more_than_a_step_takes_them_all(self, till: Till, monkeypatch) -> None:
-        monkeypatch.setattr("app.cli.jobs.ROWS_MAX", 3)
+        monkeypatch.setattr("app.upkeep.jobs.ROWS_MAX", 3)
         await till.coupon(redemptions_per_coupon=10)
         await till.take(*(make_transaction("authorization", 4_000, f"p-{n}") for n in range(8)))
         assert await lapse(till, NOON + WEEK) == 8

@@ -129,7 +129,7 @@ class TestABatch:
         assert [(one["line"], one["id"], one["status"]) for one in answers] == [
             (1, "t-1", "applied"),
             (3, None, "rejected"),
-            (4, None, "rejected"),
+            (4, "t-2", "rejected"),
             (5, "t-3", "applied"),
             (6, "t-4", "ignored"),
             (7, "t-5", "unmatched"),

@@ -11,12 +11,12 @@ from browser import Browser, Page
 from conftest import NewBrowser
 from sqlalchemy import text
 
-from app.cli.jobs import run_job
 from app.kit.db import Sessions
 from app.members import cards
 from app.members import service as members
 from app.members.schemas import MemberLine
 from app.replies import service as replies
+from app.upkeep.jobs import run_job
 from app.web.words import CONSENT_VERSION, WORDS
 from tests.hand_offs import make_link
 from tests.replies.outbox import reply
@@ -317,7 +317,7 @@ class TestTheIssuersLink:
         ((member_id,),) = await rows(sessions, "SELECT id FROM members")
         async with sessions.begin() as session:
             await cards.remove_card(
-                session, member_id=member_id, card_ref="c-ann", now=datetime.now(UTC)
+                session, member_id=member_id, card_ref="c-ann", actor="test", now=datetime.now(UTC)
             )
         await browser.open(f"/link?handoff={older}")
         page = await browser.agree()

@@ -28,7 +28,7 @@ from app.insight import attribution, funnel
 from app.insight import queries as insight
 from app.kit import clock, money
 from app.kit.db import Sessions
-from app.partners import service as partners
+from app.partners import keys
 
 START_SECONDS_MAX = 30
 SETTLE_SECONDS_MAX = 120
@@ -185,10 +185,11 @@ async def _process(
 
 
 async def _make_keys(sessions: Sessions, programme: Programme) -> None:
+    now = clock.now()
     async with sessions.begin() as session:
         for role in ("operator", "issuer", "processor", "analyst"):
-            new = await partners.create_key(
-                session, actor="demo", role=role, expires_at=clock.now() + KEYS_LIVE
+            new = await keys.create_key(
+                session, actor="demo", role=role, now=now, expires_at=now + KEYS_LIVE
             )
             programme.roles[role] = httpx.AsyncClient(
                 base_url=programme.service_url,
