@@ -1,4 +1,4 @@
-"""decisions by offer: a dry run looks at a month of an offer's posts
+"""decisions by offer: a dry run looks at a month of an offer's posts; and offers by tag
 
 Revision: 0019b, after 0019
 """
@@ -16,8 +16,10 @@ depends_on: str | Sequence[str] | None = None
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.create_index("ix_decisions_offer_id", "decisions", ["offer_id", "decided_at"])
+    op.create_index("ix_offers_tag_key", "offers", ["tag_key"])
 
 
 def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
+    op.drop_index("ix_offers_tag_key", table_name="offers")
     op.drop_index("ix_decisions_offer_id", table_name="decisions")
