@@ -57,6 +57,7 @@ STORY: list[tuple[str, str, int]] = [
     ("partner", "list_redemptions", 0),
     ("analyst", "get_attribution", 0),
     ("partner", "get_performance", 0),
+    ("partner", "dry_run_offer", 0),
     ("operator", "get_costs", 0),
     ("issuer", "create_batch", 0),
     ("issuer", "list_batches", 0),

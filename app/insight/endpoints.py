@@ -9,6 +9,7 @@ from app.deps import NowDep, SessionDep, SessionsDep, SettingsDep
 from app.errors import Forbidden, NotFound
 from app.insight import attribution, explain, filters, queries
 from app.insight.costs import costs, month_named
+from app.insight.dry_run import Wanted, dry_run
 from app.insight.exporting import MEDIA_TYPES, Exports, Format, export_sales
 from app.insight.filters import FiltersDep
 from app.insight.models import Sale
@@ -16,6 +17,8 @@ from app.insight.performance import performance
 from app.insight.schemas import (
     AttributionOut,
     CostsOut,
+    DryRunIn,
+    DryRunOut,
     ExplainedPost,
     ExplainedTransaction,
     PerformanceOut,
@@ -34,6 +37,7 @@ from app.redemptions.transactions import FIELD_CHARACTERS_MAX
 router = APIRouter(prefix="/v1", tags=["insight"], route_class=ApiRoute)
 
 Analyst = Annotated[Principal, Depends(require("analyst", "partner", "operator"))]
+Partner = Annotated[Principal, Depends(require("partner", "operator"))]
 Accountant = Annotated[Principal, Depends(require("analyst", "operator"))]
 Support = Annotated[Principal, Depends(require("operator", "issuer"))]
 TransactionId = Annotated[
@@ -75,6 +79,25 @@ async def get_performance(
         session, offer_id=offer_id, now=now, to_partner=principal.partner_id is not None
     )
     return PerformanceOut.model_validate(found)
+
+
+@router.post("/offers/{offer_id}/dry-run", responses=problems(NotFound))
+async def dry_run_offer(
+    offer_id: UUID,
+    sessions: SessionsDep,
+    principal: Partner,
+    settings: SettingsDep,
+    now: NowDep,
+    body: DryRunIn | None = None,
+) -> DryRunOut:
+    """What the posts and purchases of the last 30 days would have done under the offer's terms, in
+    whatever state it is, or under other terms. Changes nothing.
+    """
+    # A partner's role may read no post. So the service reads them, for the partner whose key it is.
+    asked = body or DryRunIn()
+    wanted = Wanted(offer_id, asked.changes, asked.days, principal.partner_id)
+    found = await dry_run(sessions, wanted=wanted, settings=settings, now=now)
+    return DryRunOut.model_validate(found)
 
 
 @router.get("/costs")

@@ -1,11 +1,12 @@
 from datetime import date, datetime
-from typing import Any, Self, cast
+from typing import Annotated, Any, Self, cast
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from app.insight.dry_run import DAYS_MAX, PostsFrom
 from app.insight.models import Sale
-from app.offers.schemas import Objective
+from app.offers.schemas import Objective, OfferChange
 from app.offers.terms import State as OfferState
 from app.redemptions.domain import State, TransactionType
 
@@ -73,6 +74,84 @@ class PerformanceOut(BaseModel):
     reward_minor: int | None
     refunded_minor: int | None
     objective: ObjectiveOut | None
+
+
+class DryRunIn(BaseModel):
+    """`changes` as in `PATCH`: they are tried and not saved."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"changes": {"min_spend_minor": 2000}, "days": 30}]},
+    )
+
+    changes: OfferChange = Field(default_factory=OfferChange)
+    days: Annotated[int, Field(ge=1, le=DAYS_MAX)] = DAYS_MAX
+
+
+class DryRunOut(BaseModel):
+    """What the window's posts and purchases would have done; amounts in minor units of `currency`.
+    `not_rewarded`: purchases of who would have held a coupon, by the reason of a redemption, or
+    `outside_validity` (before the post, or after the coupon's last day), `already_rewarded` (by
+    another offer), `pending` and `returned`. The times are of the first post that would have been
+    turned away, to the hour, a partner's to the day. Not `is_exact` is what a partner is told:
+    counts to about ten, amounts to two digits, null for groups under ten.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "offer_id": "0198f0c2-7d10-7000-8000-000000000003",
+                    "offer_ref": "summer-26",
+                    "title": "5 dollars back at Corner Coffee",
+                    "hashtag": "CornerCoffee",
+                    "currency": "USD",
+                    "since": "2026-06-15T00:00:00Z",
+                    "until": "2026-07-15T00:00:00Z",
+                    "posts_from": "this_hashtag",
+                    "is_cut": False,
+                    "is_exact": False,
+                    "posts": 1380,
+                    "outcomes": {"loaded": 410, "not_linked": 970, "repost": None},
+                    "coupons": 410,
+                    "would_be_sold_out_at": None,
+                    "would_be_budget_spent_at": None,
+                    "purchases": 270,
+                    "redemptions": 130,
+                    "sales_minor": 230000,
+                    "reward_minor": 66000,
+                    "average_basket_minor": 1800,
+                    "reward_share": 0.29,
+                    "not_rewarded": {"below_minimum": 41, "outside_validity": 99},
+                    "assumptions": ["A post is judged by what was seen of it then."],
+                }
+            ]
+        }
+    )
+
+    offer_id: UUID
+    offer_ref: str
+    title: str
+    hashtag: str
+    currency: str
+    since: datetime
+    until: datetime
+    posts_from: PostsFrom
+    is_cut: bool
+    is_exact: bool
+    posts: int | None
+    outcomes: dict[str, int | None]
+    coupons: int | None
+    would_be_sold_out_at: datetime | None
+    would_be_budget_spent_at: datetime | None
+    purchases: int | None
+    redemptions: int | None
+    sales_minor: int | None
+    reward_minor: int | None
+    average_basket_minor: int | None
+    reward_share: float | None
+    not_rewarded: dict[str, int | None]
+    assumptions: list[str]
 
 
 class RedemptionOut(BaseModel):

@@ -15,6 +15,7 @@ from app.errors import Conflict, Forbidden, Invalid, PreconditionFailed
 from app.kit.fields import explain, failures, pointer
 from app.offers import queries, service
 from app.offers.models import Offer, OfferCounter
+from app.offers.queries import Counter
 from app.offers.rows import (
     counter_columns,
     differences,
@@ -24,6 +25,7 @@ from app.offers.rows import (
 )
 from app.offers.schemas import OfferChange, OfferIn
 from app.offers.service import Actor, Shown
+from app.offers.terms import Terms
 
 VERSIONS_MAX = 1_000
 # posts that were decided, and the card-holders who read of it, know a published offer by these
@@ -47,10 +49,7 @@ async def change(
     if if_match is not None and not service.is_as_read(shown, if_match):
         raise PreconditionFailed("the offer has changed: read it again")
     _check_state(offer, by, now)
-    after = _merge(shown, changes)
-    acceptor_ids = version.acceptor_ids
-    if "acceptors" in changes.model_fields_set:
-        acceptor_ids = await service.own_acceptors(session, offer.partner_id, after)
+    after, acceptor_ids = await _after(session, shown, changes)
     of_offer = differences(offer, offer_columns(after))
     of_version = differences(version, version_columns(after, acceptor_ids))
     of_counter = differences(counter, counter_columns(after))
@@ -77,6 +76,33 @@ async def change(
         )
     await service.record(session, offer, "offer.change", by, before=before, after=changed)
     return await service.get(session, offer_id=offer_id)
+
+
+async def tried(
+    session: AsyncSession, *, shown: Shown, changes: OfferChange
+) -> tuple[Terms, Counter]:
+    """The terms that the offer would have, and its caps with nothing taken of them. Changes
+    nothing, and so a published offer may be tried with any terms that are valid as a whole. Raises
+    Invalid.
+    """
+    after, acceptor_ids = await _after(session, shown, changes)
+    offer_id = shown[0].id
+    current = (await queries.read_current(session, [offer_id]))[offer_id]
+    columns = {**offer_columns(after), **version_columns(after, acceptor_ids)}
+    del columns["objective"]
+    terms = current._replace(**queries.as_terms(columns))
+    return terms, Counter(after.coupons_max, 0, after.budget_minor, 0)
+
+
+async def _after(
+    session: AsyncSession, shown: Shown, changes: OfferChange
+) -> tuple[OfferIn, list[UUID] | None]:
+    """The offer as it would be, and its acceptors."""
+    offer, version, _ = shown
+    after = _merge(shown, changes)
+    if "acceptors" in changes.model_fields_set:
+        return after, await service.own_acceptors(session, offer.partner_id, after)
+    return after, version.acceptor_ids
 
 
 def _check_state(offer: Offer, by: Actor, now: datetime) -> None:

@@ -2,14 +2,17 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, Response
+from fastapi import APIRouter, Depends, Header, Query, Response
 
 from app.deps import NowDep
 from app.errors import Conflict, Invalid, NotFound, PreconditionFailed
+from app.kit.fields import Instant, ShortText
+from app.kit.hashtags import tag_key
 from app.kit.http import is_current
 from app.kit.pagination import Page, PagingDep, make_page
 from app.offers import changing, service
 from app.offers.models import Coupon, Offer, OfferVersion
+from app.offers.queries import Filters
 from app.offers.rows import written_terms
 from app.offers.schemas import (
     CouponOut,
@@ -24,7 +27,7 @@ from app.openapi import ETAG, problems
 from app.partners import service as partners
 from app.partners.auth import Principal, require
 from app.partners.idempotency import ApiRoute
-from app.partners.schemas import RefusalIn
+from app.partners.schemas import PartnerRefOrId, RefusalIn
 from app.partners.tenancy import TenantSession
 
 router = APIRouter(prefix="/v1", tags=["offers"], route_class=ApiRoute)
@@ -57,13 +60,33 @@ async def create_offer(
     return _answer(shown, response, now)
 
 
-@router.get("/offers")
+@router.get("/offers", responses=problems(NotFound))
 async def list_offers(
-    session: TenantSession, _: Reader, paging: PagingDep, now: NowDep, state: State | None = None
+    session: TenantSession,
+    _: Reader,
+    paging: PagingDep,
+    now: NowDep,
+    *,
+    state: State | None = None,
+    hashtag: Annotated[ShortText | None, Query(description="with or without its sign")] = None,
+    offer_ref: Annotated[ShortText | None, Query(description="the partner's name for it")] = None,
+    partner: Annotated[PartnerRefOrId | None, Query(description="its ref or id")] = None,
+    runs_from: Annotated[Instant | None, Query(description="that end after this")] = None,
+    runs_until: Annotated[Instant | None, Query(description="that start before this")] = None,
 ) -> Page[OfferOut]:
     """The oldest first; a partner is shown its own."""
+    filters = Filters(
+        state=state,
+        tag_key=None if hashtag is None else tag_key(hashtag.removeprefix("#")),
+        ref=offer_ref,
+        runs_from=runs_from,
+        runs_until=runs_until,
+    )
+    if partner is not None:  # a partner finds nobody but himself
+        found = await partners.find_partner(session, ref_or_id=partner)
+        filters = filters._replace(partner_id=found.id)
     rows = await service.page(
-        session, after=paging.after, limit=paging.limit + 1, state=state, now=now
+        session, after=paging.after, limit=paging.limit + 1, filters=filters, now=now
     )
     return make_page(
         rows, paging, show=lambda row: show_offer(row, now), row_id=lambda row: row[0].id

@@ -42,6 +42,8 @@ class Offer(Base):
         ),
         CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency"),
         CheckConstraint("refusal IS NULL OR state IN ('draft', 'ended')", name="refusal"),
+        # drafts and what has ended too, which no window's constraint holds
+        Index("ix_offers_tag_key", "tag_key"),
         # one meaning for a tag at any moment, whoever publishes at the same time
         ExcludeConstraint(
             ("tag_key", "="),

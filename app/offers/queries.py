@@ -94,12 +94,17 @@ async def read_versions(
 
 
 def _terms(row: Row[Any]) -> Terms:
+    return Terms(**as_terms(row._asdict()))
+
+
+def as_terms(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of an offer and its version as the rules read them."""
     found: dict[str, Any] = {
         name: frozenset(value) if name in ("acceptor_ids", "days") and value is not None else value
-        for name, value in row._mapping.items()  # noqa: SLF001 - the public name for it
+        for name, value in columns.items()
     }
     found["audience"] = _audience(found["audience"] or {})
-    return Terms(**found)
+    return found
 
 
 def _audience(stored: Mapping[str, Any]) -> Audience:
@@ -357,10 +362,23 @@ async def get_counter(session: AsyncSession, offer_id: UUID) -> OfferCounter:
     return await session.get_one(OfferCounter, offer_id, populate_existing=True)
 
 
+class Filters(NamedTuple):
+    """What offers are looked for by; `runs_from` and `runs_until` have those that run at any time
+    in between.
+    """
+
+    state: State | None = None
+    tag_key: str | None = None
+    ref: str | None = None
+    partner_id: UUID | None = None
+    runs_from: datetime | None = None
+    runs_until: datetime | None = None
+
+
 async def page(
-    session: AsyncSession, *, after: UUID | None, limit: int, state: State | None, now: datetime
+    session: AsyncSession, *, after: UUID | None, limit: int, filters: Filters, now: datetime
 ) -> Sequence[tuple[Offer, OfferVersion, OfferCounter]]:
-    """By id; `state` is what the offer is at `now`, by the rule of `terms.state_at`."""
+    """By id; a state is what the offer is at `now`, by the rule of `terms.state_at`."""
     query = (
         select(Offer, OfferVersion, OfferCounter)
         .join(
@@ -373,12 +391,23 @@ async def page(
     )
     if after is not None:
         query = query.where(Offer.id > after)
-    if state is not None:
+    for column, wanted in (
+        (Offer.tag_key, filters.tag_key),
+        (Offer.ref, filters.ref),
+        (Offer.partner_id, filters.partner_id),
+    ):
+        if wanted is not None:
+            query = query.where(column == wanted)
+    if filters.runs_from is not None:
+        query = query.where(Offer.ends_at > filters.runs_from)
+    if filters.runs_until is not None:
+        query = query.where(Offer.starts_at < filters.runs_until)
+    if filters.state is not None:
         by_the_clock = case(
             (Offer.ends_at <= now, "ended"), (Offer.starts_at <= now, "live"), else_="scheduled"
         )
         published = Offer.state.in_(("scheduled", "live"))
-        query = query.where(case((published, by_the_clock), else_=Offer.state) == state)
+        query = query.where(case((published, by_the_clock), else_=Offer.state) == filters.state)
     rows = await session.execute(query)
     return [(offer, version, counter) for offer, version, counter in rows]
 

@@ -18,6 +18,7 @@ from app.kit.hashtags import tag_key
 from app.members import service as members
 from app.offers import announcing, queries
 from app.offers.models import Coupon, Offer, OfferCounter, OfferVersion
+from app.offers.queries import Filters
 from app.offers.rows import counter_columns, differences, offer_columns, version_columns
 from app.offers.schemas import OfferIn
 from app.offers.terms import State, Terms, state_at
@@ -154,9 +155,9 @@ async def list_versions(session: AsyncSession, *, offer_id: UUID) -> Sequence[Of
 
 
 async def page(
-    session: AsyncSession, *, after: UUID | None, limit: int, state: State | None, now: datetime
+    session: AsyncSession, *, after: UUID | None, limit: int, filters: Filters, now: datetime
 ) -> Sequence[Shown]:
-    return await queries.page(session, after=after, limit=limit, state=state, now=now)
+    return await queries.page(session, after=after, limit=limit, filters=filters, now=now)
 
 
 async def publish(session: AsyncSession, *, offer_id: UUID, by: Actor, now: datetime) -> Shown:

@@ -201,14 +201,18 @@ def decide(
             pair = (post.root_id, terms.offer_id)
             if pair in facts.decided:
                 continue
-            case = _case(post, terms, facts, limits)
-            outcome = outcome_of(case)
-            coupon = _load(case, facts, now) if outcome == LOADED else None
-            facts.decided.add(pair)
-            facts.offers_decided[post.root_id] = case.rank + 1
-            seen = _seen(case, outcome)
-            decisions.append(Decision(post, terms, outcome, case.author, coupon, seen))
+            decisions.append(conclude(_case(post, terms, facts, limits), facts, now=now))
     return decisions
+
+
+def conclude(case: Case, facts: Facts, *, now: datetime) -> Decision:
+    """What becomes of one pair. `facts` know it from then on."""
+    post, terms = case.post, case.terms
+    outcome = outcome_of(case)
+    coupon = _load(case, facts, now) if outcome == LOADED else None
+    facts.decided.add((post.root_id, terms.offer_id))
+    facts.offers_decided[post.root_id] = case.rank + 1
+    return Decision(post, terms, outcome, case.author, coupon, _seen(case, outcome))
 
 
 def _case(post: Post, terms: Terms, facts: Facts, limits: Limits) -> Case:

@@ -41,6 +41,8 @@ class Decision(Base):
             "author_id",
             postgresql_where=text("outcome = 'not_linked'"),
         ),
+        # what an offer's posts of a month became
+        Index("ix_decisions_offer_id", "offer_id", "decided_at"),
     )
 
     network: Mapped[str] = mapped_column(primary_key=True)

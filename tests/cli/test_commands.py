@@ -37,6 +37,7 @@ class TestHelp:
             ["keys", "revoke"],
             ["db", "check"],
             ["ledger", "adjust"],
+            ["offers", "dry-run"],
             ["ledger", "invoice"],
         ],
     )
