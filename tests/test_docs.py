@@ -1,8 +1,11 @@
 import re
 
 import pytest
+from fastapi import FastAPI
 
 from app.config import PREFIX, Settings
+from app.main import ROUTERS
+from app.problems import catalogue
 from tests.support import ROOT
 
 NAME = re.compile(rf"{PREFIX}[A-Z_]+(?<!_)\b")
@@ -30,3 +33,22 @@ class TestSettings:
         assert len(priced) == 6
         for name, micro_usd in priced:
             assert Settings.model_fields[f"x_price_{name.lower()}"].default == int(micro_usd)
+
+
+class TestTheApi:
+    text = (ROOT / "docs/api.md").read_text()
+
+    def test_has_the_routes_that_the_page_names(self) -> None:
+        app = FastAPI()
+        for router in ROUTERS:
+            app.include_router(router)
+        paths = {re.sub(r"\{\w+\}", "$", path) for path in app.openapi()["paths"]}
+        named = re.findall(r"(/v1/[\w/$-]+)", self.text)
+        assert len(named) > 8
+        for path in named:
+            assert re.sub(r"\$\w+", "$", path) in paths
+
+    def test_raises_the_codes_that_the_page_names(self) -> None:
+        codes = set(re.findall(r"4\d\d `(\w+)`", self.text))
+        assert codes
+        assert codes <= {row["code"] for row in catalogue()}
