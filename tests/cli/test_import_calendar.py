@@ -154,9 +154,10 @@ class TestACalendar:
         ]
         (tmp_path / "c.csv").write_text(as_csv(lines), encoding="utf-8")
         counts = {"read": 5, "accepted": 3, "ignored": 0, "rejected": 2}
-        for outcome in ("created", "unchanged"):
+        made = {"partners_made": ["cafe", "rival"]}
+        for outcome, more in (("created", made), ("unchanged", {})):
             ran = await tagback("import", "offers", "c.csv", "--json")
-            assert summary(ran) == {**counts, "outcomes": {outcome: 3}}
+            assert summary(ran) == {**counts, "outcomes": {outcome: 3}, **more}
             rejects = (tmp_path / "c.csv.rejects.ndjson").read_text().splitlines()
             assert [(one["line"], one["reason"]) for one in map(json.loads, rejects)] == [
                 (3, "another offer has #ＴＥＡ in this window"),

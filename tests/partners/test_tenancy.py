@@ -55,33 +55,6 @@ class TestAPartnersTransaction:
             assert (await session.scalars(select(Acceptor.partner_id))).all() == [cafe.id]
             assert (await session.scalars(select(ApiKey.partner_id))).all() == [cafe.id]
 
-    @pytest.mark.parametrize(
-        "table",
-        [
-            "members",
-            "accounts",
-            "cards",
-            "consents",
-            "purchase_summaries",
-            "posts",
-            "decisions",
-            "coupons",
-            "replies",
-            "card_transactions",
-            "purchases",
-            "transfers",
-            "adjustments",
-            "credit_lines",
-            "claims",
-            "audit_entries",
-        ],
-    )
-    async def test_cannot_read_what_is_the_programmes(
-        self, sessions: Sessions, two: list[Partner], table: str
-    ) -> None:
-        with pytest.raises(DBAPIError, match=DENIED):
-            await run_as(sessions, two[0], f"SELECT * FROM {table}")
-
     async def test_cannot_write_a_row_for_another(
         self, sessions: Sessions, two: list[Partner]
     ) -> None:

@@ -154,11 +154,13 @@ class TestSeveralAccounts:
             ((member_id,),) = await session.execute(
                 text("SELECT member_id FROM accounts WHERE account_id = :id"), {"id": first}
             )
-            for network, account_id in (("x", "1"), ("x", "2"), ("elsewhere", "3")):
-                account = AccountIn(network=network, id=account_id)
+            for account_id in ("1", "2", "3"):
+                account = AccountIn(network="x", id=account_id)
                 await members.add_account(
                     session, member_id=member_id, account=account, actor="test", now=NOW
                 )
+            elsewhere = "UPDATE accounts SET network = 'elsewhere' WHERE account_id = '3'"
+            await session.execute(text(elsewhere))
         for most, outcome in ((2, "suspected_abuse"), (3, "loaded")):
             lane = Enroller(sessions, settings.model_copy(update={"accounts_per_member_max": most}))
             found = await outcomes(lane, make_post("2", "tea"), make_post(other, "tea"))

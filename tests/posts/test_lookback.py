@@ -205,9 +205,10 @@ class TestAnAuthorWhoLinks:
     ) -> None:
         await make_offer(sessions, "Tea")
         await enrol(sessions, settings, make_post("77", "tea"))
-        account = {"network": "elsewhere", "id": "77"}
-        await link(sessions, "elsewhere", account=account)
-        await link(sessions, "78")
+        await link(sessions, "77", "78")
+        async with sessions.begin() as session:
+            elsewhere = "UPDATE accounts SET network = 'elsewhere' WHERE account_id = '77'"
+            await session.execute(text(elsewhere))
         await look(sessions, settings)
         assert set((await outcomes(sessions)).values()) == {"not_linked"}
         waiting = "accounts WHERE look_back_at = :at"
