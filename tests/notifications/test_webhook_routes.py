@@ -156,9 +156,17 @@ class TestAnEndpoint:
             await cafe("PATCH", path, {"url": url}, status=422)
         assert (await cafe("GET", path))["url"] == URL
 
-    async def test_is_one_of_so_many_at_most(self, cafe: Call) -> None:
-        for _ in range(ENDPOINTS_MAX):
-            await cafe("POST", "/webhook-endpoints", {"url": URL}, status=201)
+    async def test_is_one_of_so_many_at_most(self, cafe: Call, sessions: Sessions) -> None:
+        await cafe("POST", "/webhook-endpoints", {"url": URL}, status=201)
+        async with sessions.begin() as session:
+            await session.execute(
+                text(
+                    "INSERT INTO webhook_endpoints (id, partner_id, url, secret_sealed) "
+                    "SELECT gen_random_uuid(), partner_id, url, '' "
+                    "FROM webhook_endpoints, generate_series(2, :most)"
+                ),
+                {"most": ENDPOINTS_MAX},
+            )
         answer = await cafe("POST", "/webhook-endpoints", {"url": URL}, status=409)
         assert answer["code"] == "too_many"
 
