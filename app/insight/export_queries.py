@@ -199,6 +199,7 @@ def as_json(query: Query) -> Query:
 
 
 async def take_any_time(session: AsyncSession) -> None:
-    """For as long as this transaction lives: a slow reader is no fault of its."""
+    """Statements of the transaction may, as long as there is somebody to read what they find."""
     await session.execute(text("SET LOCAL transaction_timeout = 0"))
     await session.execute(text("SET LOCAL statement_timeout = 0"))
+    await session.execute(text("SET LOCAL client_connection_check_interval = '1s'"))

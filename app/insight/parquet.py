@@ -71,7 +71,7 @@ class ParquetFile:
             await self._write(await asyncio.to_thread(self._end))
         elif self._working is not None:
             self._working.cancel()
-            await asyncio.wait([self._working])
+            await asyncio.gather(self._working, return_exceptions=True)
 
     async def take(self, rows: bytes) -> None:
         """Whole rows, as COPY spells them."""

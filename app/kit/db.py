@@ -119,15 +119,21 @@ async def copy_out(
     **options: str | bool,
 ) -> int:
     """COPY of the query's rows to `write`, as fast as that takes them and no faster; answers how
-    many. Each piece is of whole rows. When `write` raises, or the task is cancelled, the server is
-    told to stop. Raises what `write` does, and asyncpg's own errors.
+    many. Each piece is of whole rows. Raises what `write` does, and asyncpg's own errors; the
+    connection and its transaction are gone then, and the server ends the query when it sees that.
     """
     # COPY takes no parameters: asyncpg has PostgreSQL quote each value as its own type
     dialect = session.get_bind().dialect
     compiled = query.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
     values = [compiled.params[name] for name in compiled.positiontup or ()]
     driver = await _driver(session)
-    status: str = await driver.copy_from_query(str(compiled), *values, output=write, **options)
+    try:
+        status: str = await driver.copy_from_query(str(compiled), *values, output=write, **options)
+    except BaseException:
+        # of a COPY that it cancels, asyncpg takes what is still under way for the end
+        driver.terminate()
+        await (await session.connection()).invalidate()
+        raise
     return int(status.removeprefix("COPY "))
 
 

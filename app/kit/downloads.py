@@ -4,10 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from app.kit.http import Problem
+from app.kit.http import Problem, route_of
+
+log = structlog.get_logger()
 
 PIECE_BYTES = 128 * 1024  # sent at once, at least
 
@@ -47,28 +50,35 @@ class Download(Response):
             refusal = Problem(505, code="http_version", detail="a download needs HTTP/1.1 or newer")
             await refusal(scope, receive, send)
             return
-        making = asyncio.create_task(self._send(send))
+        making = asyncio.create_task(self._send(scope, send))
         leaving = asyncio.create_task(_until_gone(receive))
         try:
             await asyncio.wait({making, leaving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in (making, leaving):
                 task.cancel()
-            await asyncio.wait({making, leaving})
+            await asyncio.gather(making, leaving, return_exceptions=True)
         for task in (making, leaving):
             if not task.cancelled():
                 task.result()
 
-    async def _send(self, send: Send) -> None:
+    async def _send(self, scope: Scope, send: Send) -> None:
         body = _Body(send, {"status": self.status_code, "headers": self.raw_headers})
-        await self.make(body.write)
+        try:
+            await self.make(body.write)
+        except Exception:
+            if not body.has_begun:
+                raise
+            log.exception("download_broken_off", route=route_of(scope))
+            return  # with the body unfinished: the server closes the connection
         await body.end()
 
 
 class _Body:
     def __init__(self, send: Send, start: Mapping[str, Any]) -> None:
         self._send = send
-        self._start: Mapping[str, Any] | None = start
+        self._start = start
+        self.has_begun = False
         self._parts: list[bytes] = []
         self._bytes = 0
 
@@ -82,9 +92,9 @@ class _Body:
         await self._send_on(more=False)
 
     async def _send_on(self, *, more: bool) -> None:
-        if self._start is not None:
-            start, self._start = self._start, None
-            await self._send({"type": "http.response.start", **start})
+        if not self.has_begun:
+            self.has_begun = True
+            await self._send({"type": "http.response.start", **self._start})
         body, self._parts, self._bytes = b"".join(self._parts), [], 0
         await self._send({"type": "http.response.body", "body": body, "more_body": more})
 

@@ -16,8 +16,9 @@ from sqlalchemy import text
 
 from app.config import Settings
 from app.insight import attribution
-from app.insight.exporting import Exports
+from app.insight.exporting import Exports, TooManyExports
 from app.kit.db import Sessions
+from app.kit.ids import new_id
 from app.main import create_app
 from app.partners import service as partners
 from app.posts.enrol import Enroller
@@ -270,6 +271,11 @@ class TestExportsAtOnce:
             with pytest.raises(httpx.RemoteProtocolError):
                 await answer.aread()
 
-    def test_never_have_the_last_connection(self, settings: Settings) -> None:
-        few = settings.model_copy(update={"pool_size": 2, "exports_max": 100})
-        assert Exports(few)._most == 1  # noqa: SLF001
+    async def test_never_have_the_last_connection(self, settings: Settings) -> None:
+        exports = Exports(settings.model_copy(update={"pool_size": 2, "exports_max": 100}))
+        async with exports.place(new_id()):
+            with pytest.raises(TooManyExports):
+                async with exports.place(new_id()):
+                    pass
+        async with exports.place(new_id()):
+            pass

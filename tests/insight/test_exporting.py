@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import asyncpg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -301,6 +302,31 @@ class TestMemory:
             tracemalloc.stop()
         assert given > 3 * MEBIBYTE  # Parquet; the CSV that it is made of is of 23
         assert highest < 12 * MEBIBYTE
+
+
+class TestAQueryThatFails:
+    @pytest.mark.parametrize("file_format", FORMATS)
+    async def test_says_so_and_leaves_no_whole_file(
+        self, sessions: Sessions, file_format: exporting.Format
+    ) -> None:
+        rows = 40_000
+        number = func.generate_series(1, rows).column_valued("number")
+        failing = many(rows).with_only_columns(
+            (1 / (rows - number)).cast(Integer).label("share"),
+            func.repeat(func.md5(number.cast(Text)), 5).cast(Text).label("note"),
+        )
+        out = io.BytesIO()
+
+        async def write(data: bytes) -> None:
+            out.write(data)
+
+        with pytest.raises(asyncpg.DivisionByZeroError):
+            async with sessions.begin() as session:
+                await exporting.export(session, failing, file_format=file_format, write=write)
+        assert out.tell() > 0
+        if file_format == "parquet":
+            with pytest.raises(pa.ArrowInvalid):
+                pq.read_table(out)
 
 
 class TestAWriteThatFails:
