@@ -102,6 +102,14 @@ _HEADERS: Mapping[int, Schema] = {
     401: {"WWW-Authenticate": {"description": "`Bearer`", "schema": {"type": "string"}}},
 }
 
+# In place of FastAPI's words, where a route has none of its own.
+_DONE: Mapping[str, str] = {
+    "200": "As it stands now.",
+    "201": "Made.",
+    "204": "Done; there is nothing to tell.",
+}
+_FASTAPI_SAYS = ("OK", "Successful Response")
+
 ETAG: dict[str, Any] = {
     "headers": {
         "ETag": {
@@ -248,6 +256,9 @@ def _complete(operation: Schema, route: APIRoute) -> None:
     for status, response in responses.items():
         if "$ref" in response:
             responses[status] = {"$ref": response["$ref"]}
+        elif response["description"] in _FASTAPI_SAYS:
+            was_so = status == "200" and "201" in responses
+            response["description"] = "It was so already." if was_so else _DONE[status]
     operation["responses"] = dict(sorted(responses.items()))
 
 
