@@ -86,5 +86,7 @@ async def _take_back(
         },
     )
     if adjustment is None:
-        raise Conflict("somebody has made an adjustment of the erasure's ref")
+        raise Conflict(
+            "somebody has made an adjustment of the erasure's ref", code="adjustment_exists"
+        )
     await queries.post_adjustment(session, adjustment)

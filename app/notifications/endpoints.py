@@ -3,9 +3,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
 
-from app.config import SettingsError
 from app.deps import NowDep, SettingsDep
-from app.errors import Unavailable
 from app.kit.fields import Instant
 from app.kit.pagination import Page, PagingDep, make_page
 from app.kit.sealing import Sealer
@@ -22,11 +20,12 @@ from app.notifications.schemas import (
     ReplayIn,
 )
 from app.partners.auth import Principal, require
+from app.partners.idempotency import ApiRoute
 from app.partners.schemas import PartnerRefOrId
 from app.partners.tenancy import TenantSession
 from app.secret_keys import sealer_of
 
-router = APIRouter(prefix="/v1", tags=["webhooks"])
+router = APIRouter(prefix="/v1", tags=["webhooks"], route_class=ApiRoute)
 
 Partner = Annotated[Principal, Depends(require("partner", "operator"))]
 
@@ -43,10 +42,7 @@ async def _checked_change(body: EndpointChange, _who: Partner, settings: Setting
 
 
 def _sealer(settings: SettingsDep) -> Sealer:
-    try:
-        return sealer_of(settings)
-    except SettingsError as error:
-        raise Unavailable(error.detail, code=error.code) from error
+    return sealer_of(settings)
 
 
 # named before the session, and so resolved before it

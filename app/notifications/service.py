@@ -121,7 +121,7 @@ async def get_endpoint(
     """Raises NotFound."""
     row = await queries.get_endpoint(session, endpoint_id, lock=lock)
     if row is None:
-        raise NotFound("no such webhook endpoint")
+        raise NotFound("no such webhook endpoint", code="webhook_endpoint_not_found")
     return row
 
 
@@ -253,7 +253,7 @@ async def get_delivery(session: AsyncSession, *, delivery_id: UUID) -> WebhookDe
     """Raises NotFound."""
     delivery = await queries.get_delivery(session, delivery_id)
     if delivery is None:
-        raise NotFound("no such delivery")
+        raise NotFound("no such delivery", code="webhook_delivery_not_found")
     return delivery
 
 
@@ -303,7 +303,7 @@ async def replay_range(
         tried_until=now + TRIED_FOR,
     )
     if replayed > REPLAYED_MAX:
-        raise Invalid(f"more than {REPLAYED_MAX:,}: a shorter range", code="too_many")
+        raise Invalid(f"more than {REPLAYED_MAX:,}: a shorter range", code="range_too_long")
     return replayed
 
 

@@ -141,10 +141,13 @@ async def find_named(session: AsyncSession, *, id_or_ref: str) -> UUID:
         return (await get(session, offer_id=UUID(id_or_ref)))[0].id
     found = await queries.ids_by_ref(session, id_or_ref)
     if not found:
-        raise NotFound(f"no offer has the id or the ref {id_or_ref!r}")
+        raise NotFound(f"no offer has the id or the ref {id_or_ref!r}", code="offer_not_found")
     if len(found) > 1:
         named = ", ".join(map(str, found))
-        raise Conflict(f"several partners' offers have the ref {id_or_ref!r}: {named}")
+        raise Conflict(
+            f"several partners' offers have the ref {id_or_ref!r}: {named}",
+            code="offer_ref_ambiguous",
+        )
     return found[0]
 
 
@@ -194,7 +197,9 @@ async def refuse(session: AsyncSession, *, offer_id: UUID, by: Actor, reason: st
     if (offer.state, offer.refusal) == ("draft", reason):
         return await get(session, offer_id=offer_id)
     if offer.state != "submitted":
-        raise Conflict(f"only a submitted offer is refused; this one is {offer.state}")
+        raise Conflict(
+            f"only a submitted offer is refused; this one is {offer.state}", code="offer_state"
+        )
     return await _move(session, offer, "offer.refuse", by, state="draft", refusal=reason)
 
 
@@ -204,7 +209,9 @@ async def withdraw(session: AsyncSession, *, offer_id: UUID, by: Actor) -> Shown
     if offer.state == "draft":
         return await get(session, offer_id=offer_id)
     if offer.state != "submitted":
-        raise Conflict(f"only a submitted offer is withdrawn; this one is {offer.state}")
+        raise Conflict(
+            f"only a submitted offer is withdrawn; this one is {offer.state}", code="offer_state"
+        )
     return await _move(session, offer, "offer.withdraw", by, state="draft")
 
 

@@ -15,8 +15,8 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.config import Settings
-from app.errors import Invalid, TagbackError
+from app.config import Settings, SettingsError
+from app.errors import Invalid
 from app.kit import clock
 from app.kit.db import DATABASE_ERRORS, Sessions
 from app.kit.stopping import pause
@@ -29,8 +29,8 @@ AHEAD_SECONDS_MAX = 3_660 * 24 * 3_600
 log = structlog.get_logger(__name__)
 
 
-class ClockMovedError(TagbackError):
-    code = "test_clock"
+class ClockMovedError(SettingsError):
+    pass
 
 
 async def adopt(sessions: Sessions, settings: Settings) -> None:

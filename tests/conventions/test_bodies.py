@@ -13,9 +13,11 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.responses import Response, StreamingResponse
+from pydantic import SecretStr
 
 from app.config import Settings
 from app.kit.db import Sessions
+from app.kit.sealing import new_key
 from app.main import ROUTERS, create_app
 from tests.support import MakeKey
 
@@ -28,7 +30,9 @@ PARQUET = "application/vnd.apache.parquet"
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"body_bytes_max": LIMIT})
+    return settings.model_copy(
+        update={"body_bytes_max": LIMIT, "secret_keys": SecretStr(new_key())}
+    )
 
 
 @pytest.fixture

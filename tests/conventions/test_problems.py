@@ -16,7 +16,15 @@ from tests.programme import make_offer
 from tests.support import ROOT, MakeKey
 
 # no problems of the API: told in a terminal, on a page, or by the stand-in for X
-ELSEWHERE = ("cli", "config.py", "linking", "networks/x", "sandbox", "web")
+ELSEWHERE = (
+    "cli",
+    "config.py",
+    "linking",
+    "members/linking.py",
+    "networks/x",
+    "sandbox",
+    "web",
+)
 # What is no literal, and the codes that it stands for. Statuses are those that frameworks raise.
 COMPUTED = {
     "members/service.py: saved.code": set(get_args(RejectionCode)),

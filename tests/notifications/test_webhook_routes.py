@@ -183,7 +183,7 @@ class TestAnEndpoint:
         stage[0].app = create_app(told, sessions)
         async with httpx.AsyncClient(base_url=stage[1]) as client:
             call = caller(client, await make_key("partner", ids["cafe"]))
-            answer = await call("POST", "/webhook-endpoints", {"url": URL}, status=503)
+            answer = await call("POST", "/webhook-endpoints", {"url": URL}, status=500)
         assert "tagback keys new-secret" in answer["detail"]
 
 
