@@ -57,7 +57,8 @@ def from_lines(_context: Any, response: Any) -> Any:
 @schemathesis.hook
 def flatmap_path_parameters(context: Any, path_parameters: Any) -> SearchStrategy[Any]:
     found = _meet(path_parameters)
-    if fitting := _Told.world.fitting.get(_route(context)):
+    fitting = _Told.world.fitting.get(_route(context))
+    if fitting and path_parameters:  # a link may have told them
         name, ids = fitting
         return st.one_of(
             st.sampled_from(ids).map(lambda one: {**path_parameters, name: one}), found

@@ -23,7 +23,7 @@ from tests.support import MakeKey
 SEED = 20260715
 # Below this there is no time for all that the bounds of a schema ask for, nor to try what a role
 # may not do: the tests of keys do that.
-WHOLE_RUN = 5_000
+WHOLE_RUN = 15_000
 # Of all cases, the part of each role: the more it may do, the more.
 PARTS = {"operator": 5, "issuer": 3, "partner": 3, "analyst": 1, "processor": 1}
 CHECKS_OFF = (
