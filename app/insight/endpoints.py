@@ -7,12 +7,13 @@ from pydantic import AfterValidator
 
 from app.deps import NowDep, SessionDep, SettingsDep
 from app.errors import Forbidden, NotFound
-from app.insight import attribution, explain, filters, queries
+from app.insight import explain, filters, queries
+from app.insight.attribution import Asked, attribution
 from app.insight.costs import costs, month_named
-from app.insight.filters import FiltersDep
+from app.insight.filters import Dimensions, FiltersDep, get_dimensions
 from app.insight.models import Sale
 from app.insight.performance import performance
-from app.insight.schemas import CostsOut, PerformanceOut, RedemptionOut
+from app.insight.schemas import AttributionOut, CostsOut, PerformanceOut, RedemptionOut
 from app.kit.fields import is_no_card_number
 from app.kit.pagination import Page, PagingDep, make_page
 from app.partners.auth import Principal, require
@@ -27,23 +28,36 @@ NoCardNumber = Annotated[str, AfterValidator(is_no_card_number)]
 Language = Annotated[str, Query(pattern="^(en|fr)$")]
 
 
-@router.get("/attribution")
+@router.get("/attribution", response_model_exclude_unset=True)
 async def get_attribution(
+    *,
     session: TenantSession,
     principal: Analyst,
-    group_by: Annotated[str, Query(max_length=200)] = "offer",
-    since: date | None = None,
-    until: date | None = None,
-) -> dict[str, list[dict[str, Any]]]:
-    """Posts, coupons, redemptions, sales and rewards by one or several of offer, hashtag, partner,
-    network, channel, customer_kind, country and day, and always by currency. Days are UTC; the
-    figures are a few seconds old at most. A partner is shown null for groups under ten.
+    settings: SettingsDep,
+    wanted: Annotated[Dimensions, Depends(get_dimensions)],
+    group_by: Annotated[str, Query(max_length=200, description="joined by commas")] = "offer",
+    since: Annotated[date | None, Query(description="the first day, of UTC")] = None,
+    until: Annotated[date | None, Query(description="the last day, of UTC")] = None,
+    costs: Annotated[bool, Query(description="what X has cost as well; it takes longer")] = False,
+) -> AttributionOut:
+    """What posts brought, by up to four of offer, hashtag, partner, network, channel,
+    customer_kind, country, hour, day and week, and always by currency. Days are UTC, weeks begin on
+    Monday; `as_of` says how far the figures have followed. A partner is shown null for groups under
+    ten, and for as many more as it takes to keep those from being worked out.
     """
-    names = [name.strip() for name in group_by.split(",") if name.strip()]
-    rows = await attribution.attribution(session, group_by=names, since=since, until=until)
-    if principal.partner_id is not None:
-        rows = attribution.suppress_small_groups(rows)
-    return {"items": rows}
+    is_partner = principal.partner_id is not None
+    if is_partner and costs:
+        raise Forbidden("what the programme pays is not a partner's affair")
+    asked = Asked(
+        group_by=[name.strip() for name in group_by.split(",") if name.strip()],
+        wanted=wanted,
+        since=since,
+        until=until,
+        to_partner=is_partner,
+        read_price_microusd=settings.x_price_post_read_microusd if costs else None,
+    )
+    found = await attribution(session, asked)
+    return AttributionOut.model_validate(found._asdict())
 
 
 @router.get("/offers/{offer_id}/performance")

@@ -1,4 +1,4 @@
-from datetime import datetime
+from datetime import date, datetime
 from typing import Self
 from uuid import UUID
 
@@ -39,6 +39,57 @@ class PerformanceOut(BaseModel):
     reward_minor: int | None
     refunded_minor: int | None
     objective: ObjectiveOut | None
+
+
+class FiguresOut(BaseModel):
+    """docs/attribution.md says what each of them is. Amounts are minor units of `currency`; null is
+    what is not known of such a group, or not told.
+    """
+
+    currency: str
+    posts: int | None
+    reach: int | None
+    coupons: int | None
+    activation_rate: float | None
+    redemptions: int | None
+    redemption_rate: float | None
+    returned: int | None
+    refunds: int | None
+    sales_minor: int | None
+    reward_minor: int | None
+    refunded_minor: int | None
+    return_on_spend: float | None
+    average_basket_minor: int | None
+    median_minutes: int | None
+    p90_minutes: int | None
+    x_cost_microusd: int | None
+
+
+class GroupOut(FiguresOut):
+    """Has the dimensions that were asked for, and an offer's id beside its ref."""
+
+    offer: str | None = None
+    offer_id: UUID | None = None
+    hashtag: str | None = None
+    partner: str | None = None
+    network: str | None = None
+    channel: str | None = None
+    customer_kind: str | None = None
+    country: str | None = None
+    hour: datetime | None = None
+    day: date | None = None
+    week: date | None = None
+
+
+class AttributionOut(BaseModel):
+    """`totals` are the sums, by currency, of what `items` show; `withheld` is how many of them show
+    less than there is. Every redemption that had changed by `as_of` is in the figures.
+    """
+
+    items: list[GroupOut]
+    totals: list[FiguresOut]
+    withheld: int
+    as_of: datetime
 
 
 class RedemptionOut(BaseModel):
