@@ -47,7 +47,7 @@ async def use(database: Database, keys: tuple[tuple[str, str, str], ...]) -> Non
     engine = make_engine(database.owner_url, role=OWNER, statement_timeout_ms=0)
     async with engine.begin() as connection:
         await connection.execute(
-            text("TRUNCATE posts, decisions, coupons, replies, post_days CASCADE")
+            text("TRUNCATE posts, decisions, coupons, replies, post_days, post_hours CASCADE")
         )
         await connection.execute(
             text("UPDATE offer_counters SET coupons_loaded = 0, reserved_minor = 0")

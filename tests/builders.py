@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.kit.ids import new_id
 from app.metadata import metadata
 from app.offers.terms import EVERYBODY, Terms, largest_reward
+from app.posts import queries as posts
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 PARTNER_ID = UUID(int=0xA)
@@ -158,14 +159,13 @@ async def add_coupon(
         decided_at=posted_at,
         seen={},
     )
-    await session.execute(
-        text(
-            "INSERT INTO post_days (offer_id, day, network, outcome, posts, reach) "
-            "VALUES (:offer_id, :day, 'x', 'loaded', 1, 0) "
-            "ON CONFLICT (offer_id, day, network, outcome) "
-            "DO UPDATE SET posts = post_days.posts + 1"
-        ),
-        {"offer_id": terms.offer_id, "day": posted_at.date()},
+    await posts.count(
+        session,
+        {
+            posts.HourKey(
+                terms.offer_id, posted_at.replace(minute=0), "x", "loaded"
+            ): posts.Counted(1, 0)
+        },
     )
     await _insert(
         session,

@@ -15,6 +15,7 @@ COMMANDS = {
     "export": ("app.cli.export:export", "Write redemptions, coupons, posts or credits."),
     "explain": ("app.cli.explain:app", "Say why a post or a transaction came to what it did."),
     "ledger": ("app.cli.ledger:app", "Verify that all adds up; adjust; invoice partners."),
+    "attribution": ("app.cli.attribution:app", "Make the figures of attribution anew."),
     "offers": ("app.cli.offers:app", "Announce an offer; see what it would have done."),
     "replies": ("app.cli.replies:app", "Pause, resume and count replies."),
     "x": ("app.cli.x:app", "Connect the account on X; see what works and what it costs."),

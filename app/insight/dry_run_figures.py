@@ -10,8 +10,8 @@ from itertools import chain
 from typing import Any
 from uuid import UUID
 
-from app.insight.attribution import GROUP_MIN
 from app.insight.replay import Bought, Decided
+from app.insight.suppression import GROUP_MIN
 
 LEVEL_SPREAD = 0.1  # by how much of themselves amounts may be off: a tenth is one of GROUP_MIN
 _DRAWS = 1 << 64

@@ -7,11 +7,12 @@ from pydantic import AfterValidator
 
 from app.deps import NowDep, SessionDep, SessionsDep, SettingsDep
 from app.errors import Forbidden, NotFound
-from app.insight import attribution, explain, filters, queries
+from app.insight import explain, filters, queries
+from app.insight.attribution import Asked, attribution
 from app.insight.costs import costs, month_named
 from app.insight.dry_run import Wanted, dry_run
 from app.insight.exporting import MEDIA_TYPES, Exports, Format, export_sales
-from app.insight.filters import FiltersDep
+from app.insight.filters import Dimensions, FiltersDep, get_dimensions
 from app.insight.models import Sale
 from app.insight.performance import performance
 from app.insight.schemas import (
@@ -48,23 +49,34 @@ Language = Annotated[str, Query(pattern="^(en|fr)$")]
 
 @router.get("/attribution", response_model_exclude_unset=True)
 async def get_attribution(
+    *,
     session: TenantSession,
     principal: Analyst,
-    group_by: Annotated[
-        str, Query(max_length=200, description="one or several dimensions, with commas between")
-    ] = "offer",
-    since: date | None = None,
-    until: date | None = None,
+    settings: SettingsDep,
+    wanted: Annotated[Dimensions, Depends(get_dimensions)],
+    group_by: Annotated[str, Query(max_length=200, description="joined by commas")] = "offer",
+    since: Annotated[date | None, Query(description="the first day, of UTC")] = None,
+    until: Annotated[date | None, Query(description="the last day, of UTC")] = None,
+    costs: Annotated[bool, Query(description="what X has cost as well; it takes longer")] = False,
 ) -> AttributionOut:
-    """Posts, coupons, redemptions, sales and rewards by one or several of offer, hashtag, partner,
-    network, channel, customer_kind, country and day, and always by currency. Days are UTC; the
-    figures are a few seconds old at most. A partner is shown null for groups under ten.
+    """What posts brought, by up to four of offer, hashtag, partner, network, channel,
+    customer_kind, country, hour, day and week, and always by currency. Days are UTC, weeks begin on
+    Monday; `as_of` says how far the figures have followed. A partner is shown null for groups under
+    ten, and for as many more as it takes to keep those from being worked out.
     """
-    names = [name.strip() for name in group_by.split(",") if name.strip()]
-    rows = await attribution.attribution(session, group_by=names, since=since, until=until)
-    if principal.partner_id is not None:
-        rows = attribution.suppress_small_groups(rows)
-    return AttributionOut.model_validate({"items": rows})
+    is_partner = principal.partner_id is not None
+    if is_partner and costs:
+        raise Forbidden("what the programme pays is not a partner's affair")
+    asked = Asked(
+        group_by=[name.strip() for name in group_by.split(",") if name.strip()],
+        wanted=wanted,
+        since=since,
+        until=until,
+        to_partner=is_partner,
+        read_price_microusd=settings.x_price_post_read_microusd if costs else None,
+    )
+    found = await attribution(session, asked)
+    return AttributionOut.model_validate(found._asdict())
 
 
 @router.get("/offers/{offer_id}/performance", responses=problems(NotFound))
@@ -155,7 +167,7 @@ async def export_redemptions(
     file_format: Annotated[Format, Query(alias="format")] = "csv",
 ) -> Download:
     """All that `GET /v1/redemptions` lists with the same filters, as one file and of one moment.
-    The programme's has `posted_at`, `minutes_from_post` and `reach` beside; a partner's has not.
+    The programme's has `posted_at` and `minutes_from_post` beside; a partner's has not.
     An answer that breaks off is no whole file: ask again.
     """
 

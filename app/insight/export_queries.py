@@ -137,13 +137,12 @@ EXPORTS: dict[str, Query] = {
 }
 
 # How soon a purchase followed its post tells whose post it was, where posts are public: that is for
-# the programme alone, and so is the reach of the author.
+# the programme alone.
 _OF_THE_POST = (
     Sale.posted_at,
     cast(
         func.floor(func.extract("epoch", Sale.purchased_at - Sale.posted_at) / 60), BigInteger
     ).label("minutes_from_post"),
-    Sale.reach,
 )
 
 

@@ -1,5 +1,6 @@
 """Which sales are asked for: one set of filters for pages, exports and attribution."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID
 
@@ -29,9 +30,9 @@ def _one_of(what: str) -> Any:  # noqa: ANN401 - the default of any field
     return Field((), description=f"{what}; repeated: one of them")
 
 
-class Filters(BaseModel, frozen=True):
-    """Several values of one field mean "one of these", none means all; fields are joined by "and".
-    Times are from `since` on and before `until`.
+class Dimensions(BaseModel, frozen=True):
+    """Several values of one field mean "one of these", none means all; fields are joined by
+    "and".
     """
 
     offer: Several[ShortText] = _one_of("refs or ids")
@@ -42,6 +43,14 @@ class Filters(BaseModel, frozen=True):
     customer_kind: Several[CustomerKind] = _one_of("at the time of the purchase")
     country: Several[Country] = _one_of("of the shop")
     currency: Several[Currency] = _one_of("ISO 4217")
+
+
+DIMENSIONS = tuple(Dimensions.model_fields)
+
+
+class Filters(Dimensions, frozen=True):
+    """Times are from `since` on and before `until`."""
+
     state: Several[State] = _one_of("of the redemption")
     reason: Several[Reason] = _one_of("why it was rejected")
     purchased_since: Instant | None = None
@@ -50,18 +59,15 @@ class Filters(BaseModel, frozen=True):
     posted_until: Instant | None = Field(None, description="not for partners")
 
 
-_ONE_OF = ("network", "channel", "customer_kind", "country", "currency", "state", "reason")
+# for each column of sales that is asked for, the values to keep
+OneOf = dict[str, Sequence[Any]]
 
 
 async def conditions(session: AsyncSession, wanted: Filters) -> list[ColumnElement[bool]]:
     """On `sales`. Raises Invalid for an offer or a partner that the session's role does not see."""
-    found: list[ColumnElement[bool]] = []
-    offer_ids = await offers_named(session, wanted)
-    if offer_ids is not None:
-        found.append(Sale.offer_id.in_(offer_ids))
-    found += [
-        getattr(Sale, name).in_(values) for name in _ONE_OF if (values := getattr(wanted, name))
-    ]
+    one_of = await named(session, wanted)
+    one_of |= {name: values for name in ("state", "reason") if (values := getattr(wanted, name))}
+    found = [getattr(Sale, name).in_(values) for name, values in one_of.items()]
     if wanted.purchased_since is not None:
         found.append(Sale.purchased_at >= wanted.purchased_since)
     if wanted.purchased_until is not None:
@@ -73,40 +79,41 @@ async def conditions(session: AsyncSession, wanted: Filters) -> list[ColumnEleme
     return found
 
 
-async def offers_named(session: AsyncSession, wanted: Filters) -> list[UUID] | None:
-    """The offers that the offer, the partner and the hashtag leave, which each of them belongs to;
-    None when none of the three is asked for. Raises Invalid as `conditions` does.
+async def named(session: AsyncSession, wanted: Dimensions) -> OneOf:
+    """Offers and hashtags are the ids of the offers that both leave. Raises Invalid as `conditions`
+    does.
     """
-    if not (wanted.offer or wanted.partner or wanted.hashtag):
-        return None
-    query = select(Offer.id)
-    if wanted.offer:
-        query = query.where(Offer.id.in_(await _ids(session, Offer, "offer", wanted.offer)))
+    one_of: OneOf = {}
+    if wanted.offer or wanted.hashtag:
+        query = select(Offer.id).order_by(Offer.id)
+        if wanted.offer:
+            query = query.where(Offer.id.in_(await _ids(session, Offer, "offer", wanted.offer)))
+        if wanted.hashtag:
+            query = query.where(Offer.tag_key.in_(wanted.hashtag))
+        one_of["offer_id"] = (await session.scalars(query)).all()
     if wanted.partner:
-        partner_ids = await _ids(session, Partner, "partner", wanted.partner)
-        query = query.where(Offer.partner_id.in_(partner_ids))
-    if wanted.hashtag:
-        query = query.where(Offer.tag_key.in_(wanted.hashtag))
-    return list(await session.scalars(query.order_by(Offer.id)))
+        one_of["partner_id"] = await _ids(session, Partner, "partner", wanted.partner)
+    of_sales = ("network", "channel", "customer_kind", "country", "currency")
+    return one_of | {name: values for name in of_sales if (values := getattr(wanted, name))}
 
 
 async def _ids(
-    session: AsyncSession, table: type[Offer | Partner], what: str, named: tuple[str, ...]
+    session: AsyncSession, table: type[Offer | Partner], what: str, names: Sequence[str]
 ) -> list[UUID]:
     """A ref may be of several partners' offers: then all are meant."""
-    by_id = [found for one in named if (found := _as_id(one)) is not None]
-    query = select(table.id, table.ref).where(table.ref.in_(named) | table.id.in_(by_id))
+    ids = [found for name in names if (found := _as_id(name)) is not None]
+    query = select(table.id, table.ref).where(table.ref.in_(names) | table.id.in_(ids))
     rows = (await session.execute(query)).all()
     known = {row.ref for row in rows} | {row.id for row in rows}
-    for one in named:
-        if one not in known and _as_id(one) not in known:
-            raise Invalid(f"{what}: there is no {one!r}")
+    for name in names:
+        if name not in known and _as_id(name) not in known:
+            raise Invalid(f"{what}: there is no {name!r}")
     return [row.id for row in rows]
 
 
-def _as_id(named: str) -> UUID | None:
+def _as_id(name: str) -> UUID | None:
     try:
-        return UUID(named)
+        return UUID(name)
     except ValueError:
         return None
 
@@ -117,6 +124,10 @@ def get_filters(principal: PrincipalDep, wanted: Annotated[Filters, Query()]) ->
     """
     if principal.partner_id is not None and (wanted.posted_since or wanted.posted_until):
         raise Forbidden("when a post was made is not a partner's affair")
+    return wanted
+
+
+def get_dimensions(wanted: Annotated[Dimensions, Query()]) -> Dimensions:
     return wanted
 
 

@@ -1,14 +1,14 @@
 from datetime import date, datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, SmallInteger
+from sqlalchemy import ARRAY, CheckConstraint, ForeignKey, Index, Integer, SmallInteger
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.kit.db import Base
 
 
 class Sale(Base):
-    """One redemption as an analyst sees it, from the reach of the post to the reward."""
+    """One redemption as an analyst sees it, from the time of the post to the reward."""
 
     __tablename__ = "sales"
     # pages go by the id
@@ -28,7 +28,6 @@ class Sale(Base):
     buyer: Mapped[str]  # a pseudonym that means nothing to another partner
     network: Mapped[str]
     hashtag: Mapped[str]
-    reach: Mapped[int | None] = mapped_column(Integer)
     posted_at: Mapped[datetime]
     purchased_at: Mapped[datetime]
     channel: Mapped[str]
@@ -54,25 +53,56 @@ class PseudonymSecret(Base):
     secret: Mapped[bytes]
 
 
-class SalesDay(Base):
-    """The daily rollup of `sales`. The time from post to purchase is a dimension, in buckets that
-    double from an hour: medians and 90th percentiles come from the counts, and counts add up.
+class Sums:
+    """What sales come to: those that earned, and those that were returned."""
+
+    partner_id: Mapped[UUID]
+    redemptions: Mapped[int]  # that earned
+    returned: Mapped[int]
+    refunds: Mapped[int]  # of which anything went back
+    sales_minor: Mapped[int]  # bought and kept, of what earned
+    reward_minor: Mapped[int]
+    refunded_minor: Mapped[int]
+
+
+class SalesDay(Sums, Base):
+    """By UTC day of the purchase. `delays` counts those that earned by the time from the post to
+    the purchase, in the buckets of `rollup.py`.
     """
 
     __tablename__ = "sales_days"
-    __table_args__ = (Index("ix_sales_days_partner_id", "partner_id", "day"),)
+    __table_args__ = (
+        Index("ix_sales_days_partner_id", "partner_id", "day"),
+        Index("ix_sales_days_day", "day"),
+    )
 
     offer_id: Mapped[UUID] = mapped_column(primary_key=True)
-    day: Mapped[date] = mapped_column(primary_key=True)
-    hashtag: Mapped[str] = mapped_column(primary_key=True)
     network: Mapped[str] = mapped_column(primary_key=True)
-    channel: Mapped[str] = mapped_column(primary_key=True)
-    customer_kind: Mapped[str] = mapped_column(primary_key=True)
-    country: Mapped[str] = mapped_column(primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)
     currency: Mapped[str] = mapped_column(primary_key=True)
-    delay_bucket: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
-    partner_id: Mapped[UUID]
-    redemptions: Mapped[int]
-    sales_minor: Mapped[int]
-    reward_minor: Mapped[int]
-    refunded_minor: Mapped[int]
+    delays: Mapped[list[int]] = mapped_column(ARRAY(Integer))
+
+
+class SalesHour(Sums, Base):
+    __tablename__ = "sales_hours"
+    __table_args__ = (Index("ix_sales_hours_hour", "hour"),)
+
+    offer_id: Mapped[UUID] = mapped_column(primary_key=True)
+    network: Mapped[str] = mapped_column(primary_key=True)
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    currency: Mapped[str] = mapped_column(primary_key=True)
+
+
+class SalesPartDay(Sums, Base):
+    """By what only a purchase has, one thing at a time: `part` is the channel, the customer kind or
+    the country, and every sale is in all three.
+    """
+
+    __tablename__ = "sales_part_days"
+
+    part: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str] = mapped_column(primary_key=True)
+    partner_id: Mapped[UUID] = mapped_column(primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    currency: Mapped[str] = mapped_column(primary_key=True)
+    delays: Mapped[list[int]] = mapped_column(ARRAY(Integer))

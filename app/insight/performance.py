@@ -11,7 +11,7 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.insight import performance_queries as queries
-from app.insight.attribution import GROUP_MIN
+from app.insight.suppression import GROUP_MIN
 from app.offers import service as offers
 from app.offers.schemas import Objective
 

@@ -1,191 +1,14 @@
 from collections.abc import Sequence
-from datetime import date
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Executable, Row, Select, func, select, text
+from sqlalchemy import ColumnElement, Executable, Row, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.orm import aliased
 
-from app.insight.models import Sale, SalesDay
-from app.kit import locks
+from app.insight.models import Sale
 from app.offers.models import Offer
 from app.partners.models import Partner
-from app.posts.models import PostDay
-
-# One statement and so one snapshot: `before` reads the rows as they were, the rollup is moved by
-# the difference, and the feed's rows are gone with it or not at all.
-_FOLLOW = text(
-    """
-    WITH taken AS (
-        DELETE FROM redemption_changes WHERE seq IN (
-            SELECT seq FROM redemption_changes ORDER BY seq LIMIT :most
-        ) RETURNING redemption_id
-    ), touched AS (
-        SELECT DISTINCT redemption_id FROM taken
-    ), before AS (
-        SELECT sales.* FROM sales JOIN touched USING (redemption_id)
-    ), after AS (
-        SELECT redemption_id, c.offer_id, o.partner_id,
-               buyer_pseudonym(o.partner_id, c.member_id) AS buyer,
-               c.network, o.hashtag, posts.reach, c.posted_at, p.occurred_at AS purchased_at,
-               p.channel, p.customer_kind, a.country, r.state, r.reason, p.currency,
-               p.net_minor AS spend_minor, r.owed_minor AS reward_minor,
-               p.cleared_minor - p.net_minor AS refunded_minor
-        FROM touched
-        JOIN redemptions r ON r.id = touched.redemption_id
-        JOIN purchases p ON p.id = r.purchase_id
-        JOIN acceptors a ON a.id = p.acceptor_id
-        JOIN coupons c ON c.id = r.coupon_id
-        JOIN offers o ON o.id = c.offer_id
-        LEFT JOIN posts ON posts.network = c.network AND posts.post_id = c.post_id
-    ), written AS (
-        INSERT INTO sales (redemption_id, offer_id, partner_id, buyer, network, hashtag, reach,
-                           posted_at, purchased_at, channel, customer_kind, country, state,
-                           reason, currency, spend_minor, reward_minor, refunded_minor)
-        SELECT * FROM after
-        ON CONFLICT (redemption_id) DO UPDATE SET
-            offer_id = EXCLUDED.offer_id, hashtag = EXCLUDED.hashtag, reach = EXCLUDED.reach,
-            network = EXCLUDED.network, posted_at = EXCLUDED.posted_at,
-            purchased_at = EXCLUDED.purchased_at, channel = EXCLUDED.channel,
-            customer_kind = EXCLUDED.customer_kind, country = EXCLUDED.country,
-            state = EXCLUDED.state, reason = EXCLUDED.reason, spend_minor = EXCLUDED.spend_minor,
-            reward_minor = EXCLUDED.reward_minor, refunded_minor = EXCLUDED.refunded_minor
-    ), difference AS (
-        SELECT 1 AS sign, * FROM after UNION ALL
-        SELECT -1, redemption_id, offer_id, partner_id, buyer, network, hashtag, reach, posted_at,
-               purchased_at, channel, customer_kind, country, state, reason, currency, spend_minor,
-               reward_minor, refunded_minor
-        FROM before
-    ), rolled AS (
-        INSERT INTO sales_days (offer_id, day, hashtag, network, channel, customer_kind, country,
-                                currency, delay_bucket, partner_id, redemptions, sales_minor,
-                                reward_minor, refunded_minor)
-        SELECT offer_id, (purchased_at AT TIME ZONE 'UTC')::date, hashtag, network, channel,
-               customer_kind, country, currency,
-               CASE WHEN purchased_at - posted_at < interval '1 hour' THEN 0
-                    ELSE floor(log(2, extract(epoch FROM purchased_at - posted_at) / 3600)) + 1
-               END,
-               partner_id, coalesce(sum(sign) FILTER (WHERE state = 'earned'), 0),
-               sum(sign * spend_minor), sum(sign * reward_minor), sum(sign * refunded_minor)
-        FROM difference
-        WHERE state IN ('earned', 'returned')
-        GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
-        ON CONFLICT (offer_id, day, hashtag, network, channel, customer_kind, country, currency,
-                     delay_bucket) DO UPDATE SET
-            redemptions = sales_days.redemptions + EXCLUDED.redemptions,
-            sales_minor = sales_days.sales_minor + EXCLUDED.sales_minor,
-            reward_minor = sales_days.reward_minor + EXCLUDED.reward_minor,
-            refunded_minor = sales_days.refunded_minor + EXCLUDED.refunded_minor
-    )
-    SELECT count(*) FROM taken
-    """
-)
-
-DIMENSIONS = (
-    "offer",
-    "hashtag",
-    "partner",
-    "network",
-    "channel",
-    "customer_kind",
-    "country",
-    "day",
-)
-_SALES: dict[str, Any] = {
-    "offer": Offer.ref,
-    "hashtag": SalesDay.hashtag,
-    "partner": Partner.ref,
-    "network": SalesDay.network,
-    "channel": SalesDay.channel,
-    "customer_kind": SalesDay.customer_kind,
-    "country": SalesDay.country,
-    "day": SalesDay.day,
-}
-# What is known of a post that sold nothing yet: a purchase's dimensions are not among it.
-_POSTS: dict[str, Any] = {
-    "offer": Offer.ref,
-    "hashtag": Offer.hashtag,
-    "partner": Partner.ref,
-    "network": PostDay.network,
-    "day": PostDay.day,
-}
-
-
-async def follow(session: AsyncSession, *, most: int) -> int | None:
-    """Takes up to `most` changes into `sales` and the rollup, in the caller's transaction. None
-    when another process is at it.
-    """
-    mine = text("SELECT pg_try_advisory_xact_lock(:key)")
-    if not (await session.execute(mine, {"key": locks.ATTRIBUTION})).scalar_one():
-        return None
-    taken: int = (await session.execute(_FOLLOW, {"most": most})).scalar_one()
-    return taken
-
-
-async def sales_by(
-    session: AsyncSession, dimensions: Sequence[str], *, since: date | None, until: date | None
-) -> Sequence[Row[Any]]:
-    keys = [_SALES[name].label(name) for name in dimensions]
-    query: Select[Any] = (
-        select(
-            *keys,
-            SalesDay.currency,
-            func.sum(SalesDay.redemptions).label("redemptions"),
-            func.sum(SalesDay.sales_minor).label("sales_minor"),
-            func.sum(SalesDay.reward_minor).label("reward_minor"),
-            func.sum(SalesDay.refunded_minor).label("refunded_minor"),
-        )
-        .join(Offer, Offer.id == SalesDay.offer_id)
-        .join(Partner, Partner.id == SalesDay.partner_id)
-        .group_by(*[_SALES[name] for name in dimensions], SalesDay.currency)
-    )
-    rows: Sequence[Row[Any]] = (
-        await session.execute(_between(query, SalesDay.day, since, until))
-    ).all()
-    return rows
-
-
-async def posts_by(
-    session: AsyncSession, dimensions: Sequence[str], *, since: date | None, until: date | None
-) -> Sequence[Row[Any]]:
-    """Raises KeyError for a dimension that only a purchase has."""
-    keys = [_POSTS[name].label(name) for name in dimensions]
-    query: Select[Any] = (
-        select(
-            *keys,
-            Offer.currency,
-            func.sum(PostDay.posts).label("posts"),
-            func.sum(PostDay.reach).label("reach"),
-            func.coalesce(func.sum(PostDay.posts).filter(PostDay.outcome == "loaded"), 0).label(
-                "coupons"
-            ),
-        )
-        .join(Offer, Offer.id == PostDay.offer_id)
-        .join(Partner, Partner.id == Offer.partner_id)
-        .group_by(*[_POSTS[name] for name in dimensions], Offer.currency)
-    )
-    rows: Sequence[Row[Any]] = (
-        await session.execute(_between(query, PostDay.day, since, until))
-    ).all()
-    return rows
-
-
-def knows_posts(dimensions: Sequence[str]) -> bool:
-    return all(name in _POSTS for name in dimensions)
-
-
-def _between(
-    query: Select[Any],
-    day: InstrumentedAttribute[date],
-    since: date | None,
-    until: date | None,
-) -> Select[Any]:
-    if since is not None:
-        query = query.where(day >= since)
-    if until is not None:
-        query = query.where(day <= until)
-    return query
 
 
 async def find_post(session: AsyncSession, *, network: str, post_id: str) -> Row[Any] | None:
@@ -330,16 +153,19 @@ async def find_transaction(session: AsyncSession, transaction_id: str) -> Row[An
 def page_of_sales(
     conditions: Sequence[ColumnElement[bool]], *, after: UUID | None, limit: int
 ) -> Executable:
-    """Each with its offer's and its partner's ref, by id."""
-    query = (
-        select(Sale, Offer.ref, Partner.ref)
-        .join(Offer, Offer.id == Sale.offer_id)
-        .join(Partner, Partner.id == Sale.partner_id)
-        .where(*conditions)
-        .order_by(Sale.redemption_id)
-        .limit(limit)
+    """Each with its offer's and its partner's ref, by id. The page is found before the refs are, so
+    that it is found by the sales' own indexes.
+    """
+    page = select(Sale).where(*conditions).order_by(Sale.redemption_id).limit(limit)
+    if after is not None:
+        page = page.where(Sale.redemption_id > after)
+    sale = aliased(Sale, page.subquery())
+    return (
+        select(sale, Offer.ref, Partner.ref)
+        .join(Offer, Offer.id == sale.offer_id)
+        .join(Partner, Partner.id == sale.partner_id)
+        .order_by(sale.redemption_id)
     )
-    return query if after is None else query.where(Sale.redemption_id > after)
 
 
 async def read_sales(session: AsyncSession, query: Executable) -> Sequence[tuple[Sale, str, str]]:

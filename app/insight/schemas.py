@@ -154,6 +154,97 @@ class DryRunOut(BaseModel):
     assumptions: list[str]
 
 
+_FIGURES: dict[str, Any] = {
+    "currency": "USD",
+    "posts": 1375,
+    "reach": 240000,
+    "coupons": 412,
+    "activation_rate": 0.2996,
+    "redemptions": 131,
+    "redemption_rate": 0.318,
+    "returned": 0,
+    "refunds": 0,
+    "sales_minor": 228940,
+    "reward_minor": 65500,
+    "refunded_minor": 0,
+    "return_on_spend": 3.4953,
+    "average_basket_minor": 1748,
+    "median_minutes": 1440,
+    "p90_minutes": 7200,
+    "x_cost_microusd": None,
+}
+
+
+class FiguresOut(BaseModel):
+    """docs/attribution.md says what each of them is. Amounts are minor units of `currency`; null is
+    what is not known of such a group, or not told.
+    """
+
+    currency: str
+    posts: int | None
+    reach: int | None
+    coupons: int | None
+    activation_rate: float | None
+    redemptions: int | None
+    redemption_rate: float | None
+    returned: int | None
+    refunds: int | None
+    sales_minor: int | None
+    reward_minor: int | None
+    refunded_minor: int | None
+    return_on_spend: float | None
+    average_basket_minor: int | None
+    median_minutes: int | None
+    p90_minutes: int | None
+    x_cost_microusd: int | None
+
+
+class GroupOut(FiguresOut):
+    """Has the dimensions that were asked for, and an offer's id beside its ref."""
+
+    offer: str | None = None
+    offer_id: UUID | None = None
+    hashtag: str | None = None
+    partner: str | None = None
+    network: str | None = None
+    channel: str | None = None
+    customer_kind: str | None = None
+    country: str | None = None
+    hour: datetime | None = None
+    day: date | None = None
+    week: date | None = None
+
+
+class AttributionOut(BaseModel):
+    """`totals` are the sums, by currency, of what `items` show; `withheld` is how many of them show
+    less than there is. Every redemption that had changed by `as_of` is in the figures.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "items": [
+                        {
+                            "offer": "summer-26",
+                            "offer_id": "0198f0c2-7d10-7000-8000-000000000003",
+                            **_FIGURES,
+                        }
+                    ],
+                    "totals": [_FIGURES],
+                    "withheld": 0,
+                    "as_of": "2026-07-15T12:00:00Z",
+                }
+            ]
+        }
+    )
+
+    items: list[GroupOut]
+    totals: list[FiguresOut]
+    withheld: int
+    as_of: datetime
+
+
 class RedemptionOut(BaseModel):
     """Amounts in minor units of `currency`; `spend_minor` is what was bought and kept. A partner
     is not told `minutes_from_post`: with the time of the purchase it would tell whose post it was.
@@ -301,53 +392,6 @@ class CostsOut(BaseModel):
     confirmed_coupons: int
     microusd_per_confirmed_coupon: int | None
     by_offer: list[OfferCostOut]
-
-
-_ROW: dict[str, Any] = {
-    "offer": "summer-26",
-    "currency": "USD",
-    "posts": 1375,
-    "reach": 241800,
-    "coupons": 412,
-    "redemptions": 131,
-    "sales_minor": 228940,
-    "reward_minor": 65500,
-    "refunded_minor": 0,
-}
-
-
-class AttributionRow(BaseModel):
-    """One for each combination of the dimensions that were asked for, and by currency. Posts, reach
-    and coupons are null where a dimension exists for purchases only, and whatever is about fewer
-    than ten is null for a partner.
-    """
-
-    model_config = ConfigDict(json_schema_extra={"examples": [_ROW]})
-
-    offer: str = ""
-    hashtag: str = ""
-    partner: str = ""
-    network: str = ""
-    channel: str = ""
-    customer_kind: str = ""
-    country: str = ""
-    day: date = date.min
-    currency: str
-    posts: int | None
-    reach: int | None
-    coupons: int | None
-    redemptions: int | None
-    sales_minor: int | None
-    reward_minor: int | None
-    refunded_minor: int | None
-
-
-class AttributionOut(BaseModel):
-    """The figures are a few seconds old at most."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"items": [_ROW]}]})
-
-    items: list[AttributionRow]
 
 
 class Rule(BaseModel):

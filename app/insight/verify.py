@@ -7,6 +7,8 @@ from typing import NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.insight import rollup
+
 EXAMPLES_MAX = 20
 
 
@@ -229,6 +231,29 @@ COUNTERS = (
             AND n.outcome = d.outcome
         """,
     ),
+    Check(
+        "posts are counted by hour as they were decided",
+        """
+        SELECT concat_ws(' ', coalesce(h.offer_id, n.offer_id), coalesce(h.hour, n.hour),
+                         coalesce(h.network, n.network)),
+               (coalesce(n.posts, 0), coalesce(n.coupons, 0))::text,
+               (coalesce(h.posts, 0), coalesce(h.coupons, 0))::text
+        FROM post_hours h FULL JOIN (
+            SELECT decisions.offer_id, date_trunc('hour', posts.posted_at, 'UTC') AS hour,
+                   decisions.network, count(*) AS posts,
+                   count(*) FILTER (WHERE decisions.outcome = 'loaded') AS coupons
+            FROM decisions JOIN posts USING (network, post_id) GROUP BY 1, 2, 3
+        ) n ON n.offer_id = h.offer_id AND n.hour = h.hour AND n.network = h.network
+        """,
+    ),
+)
+
+# Attribution follows the redemptions some seconds behind: what it has not followed yet is left out.
+ATTRIBUTION = (
+    Check("sales are what their redemptions are", rollup.COMPARE_SALES),
+    Check("sales add up by day", rollup.DAYS.compare()),
+    Check("sales add up by hour", rollup.HOURS.compare()),
+    Check("sales add up by channel, customer kind and country", rollup.PART_DAYS.compare()),
 )
 
 # Between rows that one transaction writes together there is no foreign key: nothing else would
@@ -311,7 +336,7 @@ DOUBLES = (
     ),
 )
 
-CHECKS = (*MONEY, *COUNTERS, *ORPHANS, *DOUBLES)
+CHECKS = (*MONEY, *COUNTERS, *ATTRIBUTION, *ORPHANS, *DOUBLES)
 
 
 async def verify(session: AsyncSession) -> list[Finding]:

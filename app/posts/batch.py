@@ -172,13 +172,14 @@ async def carry_out(
     if any(decision.terms.has_webhooks for decision in loading):
         await announce_loaded(session, loaded, now=now)
     await queue_replies(session, decisions, settings=settings, now=now)
-    await queries.count_days(session, by_day(decisions))
+    await queries.count(session, by_hour(decisions))
 
 
-def by_day(decisions: Sequence[Decision]) -> dict[queries.DayKey, queries.Day]:
-    days: dict[queries.DayKey, queries.Day] = {}
+def by_hour(decisions: Sequence[Decision]) -> dict[queries.HourKey, queries.Counted]:
+    hours: dict[queries.HourKey, queries.Counted] = {}
     for post, terms, outcome, *_ in decisions:
-        key = queries.DayKey(terms.offer_id, post.posted_at.date(), post.network, outcome)
-        known = days.get(key, queries.Day(0, 0))
-        days[key] = queries.Day(known.posts + 1, known.reach + (post.author_followers or 0))
-    return days
+        hour = post.posted_at.replace(minute=0, second=0, microsecond=0)
+        key = queries.HourKey(terms.offer_id, hour, post.network, outcome)
+        known = hours.get(key, queries.Counted(0, 0))
+        hours[key] = queries.Counted(known.posts + 1, known.reach + (post.author_followers or 0))
+    return hours

@@ -207,7 +207,7 @@ async def _write(
         session, [batch.decision_row(decision, now=now) for decision in decisions]
     )
     before = [decision._replace(outcome="not_linked") for decision in decisions]
-    await queries.uncount_days(session, batch.by_day(before))
+    await queries.uncount(session, batch.by_hour(before))
     await replies.withdraw_invitations(
         session,
         network=network,

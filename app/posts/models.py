@@ -72,6 +72,23 @@ class PostDay(Base):
     reach: Mapped[int]
 
 
+class PostHour(Base):
+    """The same by hour, of which the day alone would be too coarse; coupons are those `loaded`."""
+
+    __tablename__ = "post_hours"
+    __table_args__ = (
+        CheckConstraint("posts >= coupons AND coupons >= 0", name="posts"),
+        Index("ix_post_hours_hour", "hour"),
+    )
+
+    offer_id: Mapped[UUID] = mapped_column(primary_key=True)
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    network: Mapped[str] = mapped_column(primary_key=True)
+    posts: Mapped[int]
+    coupons: Mapped[int]
+    reach: Mapped[int]
+
+
 class Cursor(Base):
     """How far a source has been taken: the newest post of what came by itself; and, for what is
     read again to close gaps (`catching_up.py`), the time up to which surely everything was read.

@@ -1,5 +1,5 @@
 from collections.abc import Collection, Mapping, Sequence
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -32,6 +32,51 @@ _NOT_LINKED = """
         OFFSET 0
     ) found
 """
+
+
+_GIVEN = """
+    WITH given AS (
+        SELECT * FROM unnest(
+            CAST(:offers AS uuid[]), CAST(:hours AS timestamptz[]), CAST(:networks AS text[]),
+            CAST(:outcomes AS text[]), CAST(:posts AS bigint[]), CAST(:reach AS bigint[])
+        ) AS given (offer_id, hour, network, outcome, posts, reach)
+    ), hours AS (
+        SELECT offer_id, hour, network, sum(posts) AS posts,
+               coalesce(sum(posts) FILTER (WHERE outcome = 'loaded'), 0) AS coupons,
+               sum(reach) AS reach
+        FROM given GROUP BY 1, 2, 3
+    ), days AS (
+        SELECT offer_id, CAST(hour AT TIME ZONE 'UTC' AS date) AS day, network, outcome,
+               sum(posts) AS posts, sum(reach) AS reach
+        FROM given GROUP BY 1, 2, 3, 4
+    )
+"""
+_COUNT = text(
+    f"""
+    {_GIVEN}, by_hour AS (
+        INSERT INTO post_hours AS t (offer_id, hour, network, posts, coupons, reach)
+        SELECT * FROM hours
+        ON CONFLICT (offer_id, hour, network) DO UPDATE SET posts = t.posts + EXCLUDED.posts,
+            coupons = t.coupons + EXCLUDED.coupons, reach = t.reach + EXCLUDED.reach
+    )
+    INSERT INTO post_days AS t (offer_id, day, network, outcome, posts, reach)
+    SELECT * FROM days
+    ON CONFLICT (offer_id, day, network, outcome) DO UPDATE SET
+        posts = t.posts + EXCLUDED.posts, reach = t.reach + EXCLUDED.reach
+    """  # noqa: S608 - all of it is here
+)
+_UNCOUNT = text(
+    f"""
+    {_GIVEN}, by_hour AS (
+        UPDATE post_hours t SET posts = t.posts - n.posts, coupons = t.coupons - n.coupons,
+            reach = t.reach - n.reach
+        FROM hours n WHERE (t.offer_id, t.hour, t.network) = (n.offer_id, n.hour, n.network)
+    )
+    UPDATE post_days t SET posts = t.posts - n.posts, reach = t.reach - n.reach
+    FROM days n
+    WHERE (t.offer_id, t.day, t.network, t.outcome) = (n.offer_id, n.day, n.network, n.outcome)
+    """  # noqa: S608 - all of it is here
+)
 
 
 class NewPost(NamedTuple):
@@ -77,14 +122,14 @@ class NotLinked(NamedTuple):
     reach: int | None
 
 
-class DayKey(NamedTuple):
+class HourKey(NamedTuple):
     offer_id: UUID
-    day: date
+    hour: datetime
     network: str
     outcome: str
 
 
-class Day(NamedTuple):
+class Counted(NamedTuple):
     posts: int
     reach: int
 
@@ -145,43 +190,22 @@ async def write(
     await copy_rows(session, "decisions", NewDecision._fields, decisions)
 
 
-async def count_days(session: AsyncSession, days: Mapping[DayKey, Day]) -> None:
-    """Adds a batch to the rollup. Its rows are reached under the offers' locks alone, so two
-    batches never wait for each other here.
+async def count(session: AsyncSession, hours: Mapping[HourKey, Counted]) -> None:
+    """Adds a batch to the rollups, by day and outcome and by hour. Their rows are reached under the
+    offers' locks alone, so two batches never wait for each other here.
     """
-    if not days:
-        return
-    await session.execute(
-        text(
-            "INSERT INTO post_days (offer_id, day, network, outcome, posts, reach) "
-            "SELECT * FROM unnest(CAST(:offers AS uuid[]), CAST(:days AS date[]), "
-            "CAST(:networks AS text[]), CAST(:outcomes AS text[]), CAST(:posts AS bigint[]), "
-            "CAST(:reach AS bigint[])) "
-            "ON CONFLICT (offer_id, day, network, outcome) DO UPDATE "
-            "SET posts = post_days.posts + EXCLUDED.posts, reach = post_days.reach + EXCLUDED.reach"
-        ),
-        _as_arrays(days),
-    )
+    if hours:
+        await session.execute(_COUNT, _as_arrays(hours))
 
 
-async def uncount_days(session: AsyncSession, days: Mapping[DayKey, Day]) -> None:
-    """Takes from the rollup what `count_days` has added to it."""
-    await session.execute(
-        text(
-            "UPDATE post_days d SET posts = d.posts - n.posts, reach = d.reach - n.reach "
-            "FROM unnest(CAST(:offers AS uuid[]), CAST(:days AS date[]), "
-            "CAST(:networks AS text[]), CAST(:outcomes AS text[]), CAST(:posts AS bigint[]), "
-            "CAST(:reach AS bigint[])) AS n (offer_id, day, network, outcome, posts, reach) "
-            "WHERE (d.offer_id, d.day, d.network, d.outcome) "
-            "= (n.offer_id, n.day, n.network, n.outcome)"
-        ),
-        _as_arrays(days),
-    )
+async def uncount(session: AsyncSession, hours: Mapping[HourKey, Counted]) -> None:
+    """Takes from the rollups what `count` has added to them."""
+    await session.execute(_UNCOUNT, _as_arrays(hours))
 
 
-def _as_arrays(days: Mapping[DayKey, Day]) -> dict[str, list[Any]]:
-    names = ("offers", "days", "networks", "outcomes", "posts", "reach")
-    return as_arrays(names, [(*key, *days[key]) for key in sorted(days)])
+def _as_arrays(hours: Mapping[HourKey, Counted]) -> dict[str, list[Any]]:
+    names = ("offers", "hours", "networks", "outcomes", "posts", "reach")
+    return as_arrays(names, [(*key, *counted) for key, counted in hours.items()])
 
 
 async def move_cursor(

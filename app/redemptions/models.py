@@ -132,3 +132,4 @@ class RedemptionChange(Base):
 
     seq: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
     redemption_id: Mapped[UUID]
+    at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -10,6 +10,7 @@ import pytest
 from app.config import Settings
 from app.insight import attribution
 from app.insight.performance import performance
+from app.insight.suppression import GROUP_MIN
 from app.kit.db import Sessions
 from app.partners import service as partners
 from app.posts.enrol import Enroller
@@ -98,7 +99,7 @@ class TestPerformance:
             sessions, "Tea", coupons_max=100,
             objective={"metric": "sales_minor", "value": 10**6, "by": by},
         )  # fmt: skip
-        most = attribution.GROUP_MIN
+        most = GROUP_MIN
         await sell(sessions, settings, most - 1)
         few = await read(sessions, offer_id, to_partner=True)
         assert few["outcomes"] == {"loaded": None}

@@ -30,7 +30,7 @@ _MANY = """
                        purchased_at, channel, customer_kind, country, state, currency,
                        spend_minor, reward_minor, refunded_minor)
     SELECT gen_random_uuid(), CASE WHEN n % 1000 = 7 THEN :soup ELSE gen_random_uuid() END,
-           gen_random_uuid(), n, 'x', 'tea', now(),
+           (SELECT partner_id FROM offers), n, 'x', 'tea', now(),
            CAST(:now AS timestamptz) + n * interval '1 minute', 'online', 'new',
            CASE WHEN n % 1000 = 8 THEN 'FR' ELSE 'US' END,
            CASE WHEN n % 1000 = 9 THEN 'returned' ELSE 'earned' END, 'USD', 1, 1, 0
@@ -185,7 +185,7 @@ class TestAFilteredPage:
             await connection.execute(text("SET LOCAL session_replication_role = replica"))
             await connection.execute(text(_MANY), {"soup": offer_id, "now": NOW, "number": SALES})
         await engine.dispose()
-        await analyse("sales")
+        await analyse("sales", "offers", "partners")
         wanted = {
             "pk_sales": Filters(),
             "ix_sales_offer_id": Filters(offer=("soup",)),

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from app.claims import service as claims
 from app.claims.service import NewClaim
 from app.database import Database
+from app.insight import attribution
 from app.insight.verify import CHECKS, EXAMPLES_MAX, Finding, verify
 from app.kit.db import Sessions
 from app.ledger import service as ledger
@@ -65,6 +66,7 @@ async def till(sessions: Sessions) -> Till:
         "SELECT gen_random_uuid(), network, root_id, post_id, now(), offer_id, author_id, "
         "'confirmation', 0, 'en', 'Done', now(), now(), now() FROM decisions"
     )
+    await attribution.flush(sessions)
     return till
 
 
@@ -128,6 +130,11 @@ USED = "coupons are used as often as their redemptions hold a use"
 LOADED = "offers have loaded as many coupons as they count"
 RESERVED = "offers have reserved what their coupons reserve"
 DAYS = "posts are counted by day as they were decided"
+HOURS = "posts are counted by hour as they were decided"
+SOLD = "sales are what their redemptions are"
+BY_DAY = "sales add up by day"
+BY_HOUR = "sales add up by hour"
+BY_PART = "sales add up by channel, customer kind and country"
 HAS_COUPON = "decisions that loaded a coupon have it"
 HAS_DECISION = "coupons were each loaded by one decision"
 HAS_MEMBER = "decisions about a member have him"
@@ -151,7 +158,7 @@ ANOTHER_COUPON = """
 CORRUPTIONS = (
     (
         "UPDATE redemptions SET owed_minor = owed_minor + 1 WHERE owed_minor = 400",
-        {OWES, REWARDS, SPENT},
+        {OWES, REWARDS, SPENT, SOLD},
     ),
     (
         "UPDATE transfers SET amount_minor = 399 WHERE amount_minor = 400 AND code = 'reward'",
@@ -243,7 +250,7 @@ CORRUPTIONS = (
         """,
         {CLAIMED},
     ),
-    ("UPDATE purchases SET cleared_minor = cleared_minor + 1 WHERE ref = 'p-1'", {PURCHASES}),
+    ("UPDATE purchases SET cleared_minor = cleared_minor + 1 WHERE ref = 'p-1'", {PURCHASES, SOLD}),
     ("UPDATE purchases SET authorised_minor = 0 WHERE ref = 'p-1'", {PURCHASES}),
     ("UPDATE purchases SET reversed_minor = 0 WHERE ref = 'p-3'", {PURCHASES}),
     ("UPDATE purchases SET refunded_minor = 0 WHERE ref = 'p-2'", {PURCHASES}),
@@ -260,10 +267,16 @@ CORRUPTIONS = (
     ("UPDATE coupons SET reserved_minor = reserved_minor + 1", {RESERVED}),
     ("UPDATE post_days SET posts = posts + 1", {DAYS}),
     ("DELETE FROM post_days", {DAYS}),
+    ("UPDATE post_hours SET posts = posts + 1", {HOURS}),
+    ("UPDATE sales SET buyer = 'another'", {SOLD}),
+    ("UPDATE sales SET spend_minor = spend_minor + 1", {SOLD, BY_DAY, BY_HOUR, BY_PART}),
+    ("UPDATE sales_days SET refunds = refunds + 1", {BY_DAY}),
+    ("DELETE FROM sales_hours", {BY_HOUR}),
+    ("UPDATE sales_part_days SET delays = array_fill(1, ARRAY[53])", {BY_PART}),
     ("UPDATE decisions SET coupon_id = gen_random_uuid()", {HAS_COUPON, HAS_DECISION}),
-    ("UPDATE decisions SET outcome = 'sold_out', coupon_id = NULL", {HAS_DECISION, DAYS}),
+    ("UPDATE decisions SET outcome = 'sold_out', coupon_id = NULL", {HAS_DECISION, DAYS, HOURS}),
     ("UPDATE decisions SET member_id = gen_random_uuid()", {HAS_COUPON, HAS_MEMBER}),
-    ("DELETE FROM posts", {HAS_POST, DAYS}),
+    ("DELETE FROM posts", {HAS_POST, DAYS, HOURS}),
     ("UPDATE replies SET root_id = 'another'", {IS_ANSWERED}),
     (
         """
@@ -272,7 +285,7 @@ CORRUPTIONS = (
                outcome, decided_at, seen
         FROM decisions
         """,
-        {HAS_DECISION, DAYS},
+        {HAS_DECISION, DAYS, HOURS},
     ),
     (
         f"ALTER TABLE coupons DROP CONSTRAINT uq_coupons_member_id_offer_id; {ANOTHER_COUPON}",
@@ -283,7 +296,7 @@ CORRUPTIONS = (
         ALTER TABLE decisions DROP CONSTRAINT pk_decisions;
         INSERT INTO decisions SELECT * FROM decisions
         """,
-        {ONE_DECISION, HAS_DECISION, DAYS},
+        {ONE_DECISION, HAS_DECISION, DAYS, HOURS},
     ),
     (
         """
@@ -301,7 +314,7 @@ CORRUPTIONS = (
                now()
         FROM redemptions WHERE state = 'rejected'
         """,
-        {ONE_REDEMPTION},
+        {ONE_REDEMPTION, SOLD},
     ),
     (
         """

@@ -219,6 +219,21 @@ class Twin(TwinMoney):
                 "VALUES (:offer_id, :day, 'x', :outcome, 1, 0)",
                 **day,
             )
+        hour = {"offer_id": offer.id, "hour": post.posted_at.replace(minute=0, second=0)}
+        of_hour = "WHERE offer_id = :offer_id AND hour = :hour"
+        loaded = int(outcome == "loaded")
+        if known := await rows(session, f"SELECT posts, coupons FROM post_hours {of_hour}", **hour):
+            (posts, coupons) = known[0]
+            update = f"UPDATE post_hours SET posts = :posts, coupons = :coupons {of_hour}"
+            await run(session, update, posts=posts + 1, coupons=coupons + loaded, **hour)
+        else:
+            await run(
+                session,
+                "INSERT INTO post_hours (offer_id, hour, network, posts, coupons, reach) "
+                "VALUES (:offer_id, :hour, 'x', 1, :loaded, 0)",
+                loaded=loaded,
+                **hour,
+            )
 
     # offers
 

@@ -140,6 +140,7 @@ class TwinMoney:
                 now=now,
                 **values,
             )
+        await queries.add_changes(session, [redemption_id])
         difference_minor = redemption.owed_minor - (0 if held is None else held.owed_minor)
         if difference_minor and cause is not None:
             reward = ledger.Reward(
