@@ -72,7 +72,7 @@ _REDEMPTIONS = """
     WITH bought AS MATERIALIZED (
         SELECT uuidv7() AS purchase_id, uuidv7() AS redemption_id, c.id AS coupon_id,
                c.member_id, c.offer_id, o.partner_id, o.hashtag, o.ref AS offer, c.network,
-               p.reach, c.posted_at, c.posted_at + random() ^ 3 * interval '14 days' AS at,
+               c.posted_at, c.posted_at + random() ^ 3 * interval '14 days' AS at,
                a.id AS acceptor_id, a.channel, a.country, 'card of ' || m.ref AS card_ref,
                (ARRAY['new', 'returning', 'lapsed'])[random(1, 3)] AS customer_kind,
                random(1000, 9000) AS cleared_minor,
@@ -97,12 +97,12 @@ _REDEMPTIONS = """
                                  created_at, updated_at)
         SELECT redemption_id, purchase_id, coupon_id, 'earned', true, true, 500, at, at FROM bought
     )
-    INSERT INTO sales (redemption_id, offer_id, partner_id, buyer, network, hashtag, reach,
+    INSERT INTO sales (redemption_id, offer_id, partner_id, buyer, network, hashtag,
                        posted_at, purchased_at, channel, customer_kind, country, state, currency,
                        spend_minor, reward_minor, refunded_minor)
     SELECT redemption_id, offer_id, partner_id,
            buyer_pseudonym(partner_id, member_id),
-           network, hashtag, reach, posted_at, at, channel, customer_kind, country, 'earned',
+           network, hashtag, posted_at, at, channel, customer_kind, country, 'earned',
            'USD', cleared_minor - refunded_minor, 500, refunded_minor
     FROM bought
 """

@@ -12,9 +12,9 @@ import pytest
 
 from app.config import Settings
 from app.insight import dry_run_figures
-from app.insight.attribution import GROUP_MIN
 from app.insight.dry_run import OF_ALL_POSTS
 from app.insight.replay import Bought, Decided
+from app.insight.suppression import GROUP_MIN
 from app.kit.clock import now as clock_now
 from app.kit.db import Sessions
 from app.kit.ids import new_id
