@@ -95,7 +95,7 @@ async def dry_run(
 async def _read(session: AsyncSession, wanted: Wanted, now: datetime) -> Material:
     shown = offer, _, _ = await offers.get(session, offer_id=wanted.offer_id)
     if wanted.partner_id not in (None, offer.partner_id):
-        raise NotFound("no such offer")
+        raise NotFound("no such offer", code="offer_not_found")
     terms, counter = await changing.tried(session, shown=shown, changes=wanted.changes)
     days = wanted.days
     until = now

@@ -33,7 +33,9 @@ credit_batches
 credit_lines
 cursors
 decisions
+erased_names
 handoffs_used
+idempotency_keys
 invitations
 leases
 link_sessions
@@ -46,6 +48,7 @@ offers              select insert update
 partners            select
 post_days           select
 posts
+pseudonym_secrets
 purchase_summaries
 purchases
 redemption_changes
@@ -59,10 +62,12 @@ sales               select
 sales_days          select
 send_windows
 stopped_accounts
+test_clock
 transfers
 unlinked_accounts
-webhook_deliveries  select
+webhook_deliveries  select insert update
 webhook_endpoints   select insert update
+webhook_sequences   select insert update
 """
 PARTNER_MAY = {
     table: set(rights) for table, *rights in map(str.split, _TABLES.strip().splitlines())
@@ -81,7 +86,10 @@ OWNER = {
         ("offer_counters", "offer_versions", "post_days"),
         "(SELECT partner_id FROM offers o WHERE o.id = offer_id)",
     ),
-    "webhook_deliveries": ("(SELECT partner_id FROM webhook_endpoints e WHERE e.id = endpoint_id)"),
+    **dict.fromkeys(
+        ("webhook_deliveries", "webhook_sequences"),
+        "(SELECT partner_id FROM webhook_endpoints e WHERE e.id = endpoint_id)",
+    ),
 }
 PERMISSION_DENIED, ROW_SECURITY = "permission denied", "row-level security"
 INSUFFICIENT_PRIVILEGE = "42501"
