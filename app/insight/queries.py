@@ -5,7 +5,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Executable, Row, Select, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.orm import InstrumentedAttribute, defer
 
 from app.insight.models import Sale, SalesDay
 from app.kit import locks
@@ -81,6 +81,8 @@ _FOLLOW = text(
     SELECT count(*) FROM taken
     """
 )
+
+OF_THE_POST = (Sale.posted_at, Sale.reach)
 
 DIMENSIONS = (
     "offer",
@@ -328,9 +330,11 @@ async def find_transaction(session: AsyncSession, transaction_id: str) -> Row[An
 
 
 def page_of_sales(
-    conditions: Sequence[ColumnElement[bool]], *, after: UUID | None, limit: int
+    conditions: Sequence[ColumnElement[bool]], *, after: UUID | None, limit: int, for_partner: bool
 ) -> Executable:
-    """Each with its offer's and its partner's ref, by id."""
+    """Each with its offer's and its partner's ref, by id. A partner's role may read nothing of the
+    post.
+    """
     query = (
         select(Sale, Offer.ref, Partner.ref)
         .join(Offer, Offer.id == Sale.offer_id)
@@ -339,6 +343,8 @@ def page_of_sales(
         .order_by(Sale.redemption_id)
         .limit(limit)
     )
+    if for_partner:
+        query = query.options(*(defer(column, raiseload=True) for column in OF_THE_POST))
     return query if after is None else query.where(Sale.redemption_id > after)
 
 
