@@ -4,6 +4,7 @@ holds what names a post, its author, its minute, a member, a card, a coupon or a
 
 import io
 from collections.abc import AsyncIterator, Iterator
+from itertools import islice
 from typing import Any
 
 import httpx
@@ -112,8 +113,8 @@ async def said(
     key: str,
     named: dict[str, str],
 ) -> list[str]:
-    """Every answer of every GET that the role may ask, headers and all; then of whatever else it
-    may do with what is its own.
+    """Every answer of every GET that the role may ask, headers and all, and for a partner's own key
+    with every filter; then of whatever else it may do with what is its own.
     """
     paths = create_app(settings, sessions).openapi()["paths"]
     headers = {"Authorization": f"Bearer {key}"}
@@ -122,7 +123,8 @@ async def said(
         if route.method != "GET" or role not in route.who:
             continue
         url = filled(route.path, named)
-        for query in queries(paths[route.path]["get"]):
+        asked = queries(paths[route.path]["get"])
+        for query in asked if role == "partner" else islice(asked, 1):
             given = {name: value.format(**named) for name, value in query.items()}
             async for answer in pages(client, url, given, headers):
                 assert answer.status_code == 200, (route.path, query, answer.text)
