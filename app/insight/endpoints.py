@@ -139,8 +139,10 @@ async def list_redemptions(
     is a pseudonym that means nothing to another partner; the post is not shown.
     """
     conditions = await filters.conditions(session, wanted)
-    query = queries.page_of_sales(conditions, after=paging.after, limit=paging.limit + 1)
     for_partner = principal.partner_id is not None
+    query = queries.page_of_sales(
+        conditions, after=paging.after, limit=paging.limit + 1, for_partner=for_partner
+    )
     return make_page(
         await queries.read_sales(session, query),
         paging,
@@ -193,11 +195,14 @@ async def get_redemption(
     redemption_id: UUID, session: TenantSession, principal: Analyst
 ) -> RedemptionOut:
     """One of them, as the list shows it."""
-    query = queries.page_of_sales([Sale.redemption_id == redemption_id], after=None, limit=1)
+    for_partner = principal.partner_id is not None
+    query = queries.page_of_sales(
+        [Sale.redemption_id == redemption_id], after=None, limit=1, for_partner=for_partner
+    )
     rows = await queries.read_sales(session, query)
     if not rows:
         raise NotFound(f"no redemption {redemption_id}", code="redemption_not_found")
-    return RedemptionOut.of(rows[0], for_partner=principal.partner_id is not None)
+    return RedemptionOut.of(rows[0], for_partner=for_partner)
 
 
 @router.get("/explain/posts/{post_id}", response_model_exclude_unset=True)

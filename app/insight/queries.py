@@ -4,7 +4,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Executable, Row, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import aliased
+from sqlalchemy.orm import defer
 
 from app.insight.models import Sale
 from app.offers.models import Offer
@@ -151,21 +151,23 @@ async def find_transaction(session: AsyncSession, transaction_id: str) -> Row[An
 
 
 def page_of_sales(
-    conditions: Sequence[ColumnElement[bool]], *, after: UUID | None, limit: int
+    conditions: Sequence[ColumnElement[bool]], *, after: UUID | None, limit: int, for_partner: bool
 ) -> Executable:
-    """Each with its offer's and its partner's ref, by id. The page is found before the refs are, so
-    that it is found by the sales' own indexes.
+    """Each with its offer's and its partner's ref, by id. The page is found before the rest is, so
+    that it is found by the sales' own indexes. A partner's role may read nothing of the post.
     """
-    page = select(Sale).where(*conditions).order_by(Sale.redemption_id).limit(limit)
+    page = select(Sale.redemption_id).where(*conditions).order_by(Sale.redemption_id).limit(limit)
     if after is not None:
         page = page.where(Sale.redemption_id > after)
-    sale = aliased(Sale, page.subquery())
-    return (
-        select(sale, Offer.ref, Partner.ref)
-        .join(Offer, Offer.id == sale.offer_id)
-        .join(Partner, Partner.id == sale.partner_id)
-        .order_by(sale.redemption_id)
+    found = page.subquery()
+    query = (
+        select(Sale, Offer.ref, Partner.ref)
+        .join(found, found.c.redemption_id == Sale.redemption_id)
+        .join(Offer, Offer.id == Sale.offer_id)
+        .join(Partner, Partner.id == Sale.partner_id)
+        .order_by(Sale.redemption_id)
     )
+    return query.options(defer(Sale.posted_at, raiseload=True)) if for_partner else query
 
 
 async def read_sales(session: AsyncSession, query: Executable) -> Sequence[tuple[Sale, str, str]]:

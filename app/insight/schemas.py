@@ -296,7 +296,9 @@ class RedemptionOut(BaseModel):
     @classmethod
     def of(cls, row: tuple[Sale, str, str], *, for_partner: bool) -> Self:
         sale, offer, partner = row
-        minutes = int((sale.purchased_at - sale.posted_at).total_seconds() // 60)
+        minutes = None
+        if not for_partner:
+            minutes = int((sale.purchased_at - sale.posted_at).total_seconds() // 60)
         return cls(
             id=sale.redemption_id,
             state=cast("State", sale.state),
@@ -310,7 +312,7 @@ class RedemptionOut(BaseModel):
             customer_kind=sale.customer_kind,
             country=sale.country,
             purchased_at=sale.purchased_at,
-            minutes_from_post=None if for_partner else minutes,
+            minutes_from_post=minutes,
             currency=sale.currency,
             spend_minor=sale.spend_minor,
             reward_minor=sale.reward_minor,

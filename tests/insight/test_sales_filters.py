@@ -198,7 +198,7 @@ class TestAFilteredPage:
         async with sessions.begin() as session:
             for index, one in wanted.items():
                 query = queries.page_of_sales(
-                    await conditions(session, one), after=None, limit=101
+                    await conditions(session, one), after=None, limit=101, for_partner=False
                 ).compile(dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True})  # type: ignore[no-untyped-call]
                 plan = "\n".join(await session.scalars(text(f"EXPLAIN {query}")))
                 assert index in plan, plan

@@ -33,7 +33,9 @@ credit_batches
 credit_lines
 cursors
 decisions
+erased_names
 handoffs_used
+idempotency_keys
 invitations
 leases
 link_sessions
@@ -46,6 +48,7 @@ offers              select insert update
 partners            select
 post_days           select
 posts
+pseudonym_secrets
 purchase_summaries
 purchases
 redemption_changes
@@ -59,15 +62,33 @@ sales               select
 sales_days          select
 send_windows
 stopped_accounts
+test_clock
 transfers
 unlinked_accounts
-webhook_deliveries  select
+webhook_deliveries  select insert update
 webhook_endpoints   select insert update
+webhook_sequences   select insert update
 """
 PARTNER_MAY = {
     table: set(rights) for table, *rights in map(str.split, _TABLES.strip().splitlines())
 }
-HIDDEN_COLUMNS = {("api_keys", "hash")}
+HIDDEN_COLUMNS = {("api_keys", "hash"), ("sales", "posted_at"), ("sales", "reach")}
+# Columns that a partner may set, of tables where he may not set all.
+WRITES = {
+    "acceptors": {
+        "insert": "id partner_id acquirer_id acceptor_id name channel mcc country",
+        "update": "acquirer_id acceptor_id name channel mcc country state refusal",
+    },
+    "offer_counters": {
+        "insert": "offer_id coupons_max budget_minor told_low_at_minor",
+        "update": "coupons_max budget_minor",
+    },
+    "webhook_deliveries": {
+        "insert": "endpoint_id event subject sequence data not_before tried_until created_at",
+        "update": "state attempts not_before tried_until ended_at",
+    },
+    "webhook_sequences": {"insert": "endpoint_id subject last", "update": "last"},
+}
 APPEND_ONLY = ("audit_entries", "consents", "transfers")
 
 # whose a row is, in the tables that a partner may read
@@ -81,7 +102,10 @@ OWNER = {
         ("offer_counters", "offer_versions", "post_days"),
         "(SELECT partner_id FROM offers o WHERE o.id = offer_id)",
     ),
-    "webhook_deliveries": ("(SELECT partner_id FROM webhook_endpoints e WHERE e.id = endpoint_id)"),
+    **dict.fromkeys(
+        ("webhook_deliveries", "webhook_sequences"),
+        "(SELECT partner_id FROM webhook_endpoints e WHERE e.id = endpoint_id)",
+    ),
 }
 PERMISSION_DENIED, ROW_SECURITY = "permission denied", "row-level security"
 INSUFFICIENT_PRIVILEGE = "42501"
@@ -137,6 +161,27 @@ class TestEveryTable:
         async with sessions() as session:
             found = await session.execute(columns, {"role": PARTNER, "tables": list(OWNER)})
             assert {tuple(row) for row in found} == HIDDEN_COLUMNS
+
+    async def test_takes_of_a_partner_what_it_decides_on(self, sessions: Sessions) -> None:
+        async with sessions() as session:
+            for table, writes in WRITES.items():
+                for action, columns in writes.items():
+                    found = await _columns(session, table, action.upper())
+                    assert sorted(found) == sorted(columns.split()), (table, action)
+
+    async def test_has_no_function_for_a_partner(self, sessions: Sessions) -> None:
+        """With that for pseudonyms he could tell which of them is a member that he knows."""
+        callable_by = text(
+            "SELECT proname FROM pg_proc p WHERE pronamespace = 'public'::regnamespace "
+            "AND has_function_privilege(:role, p.oid, 'EXECUTE') "
+            "AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = p.oid AND deptype = 'e')"
+        )
+        async with sessions() as session:
+            found = {
+                role: set(await session.scalars(callable_by, {"role": role}))
+                for role in (ENGINE, PARTNER)
+            }
+        assert found == {ENGINE: {"buyer_pseudonym", "erase_consents"}, PARTNER: set()}
 
     async def test_that_a_partner_reads_or_changes_has_policies(self, sessions: Sessions) -> None:
         secured = text(
