@@ -52,3 +52,11 @@ class TestTheApi:
         codes = set(re.findall(r"4\d\d `(\w+)`", self.text))
         assert codes
         assert codes <= {row["code"] for row in catalogue()}
+
+
+class TestDecisions:
+    def test_have_each_a_number_that_is_theirs_alone(self) -> None:
+        pages = sorted((ROOT / "docs/adr").glob("*.md"))
+        numbers = [int(page.name[:4]) for page in pages]
+        assert numbers == list(range(1, len(pages) + 1))
+        assert [page.read_text().split(".")[0] for page in pages] == [f"# {n}" for n in numbers]

@@ -25,7 +25,6 @@ ALREADY_REWARDED = "already_rewarded"
 OUTSIDE_VALIDITY = "outside_validity"  # before the post, or after the coupon's last day
 USED_UP = "used_up"
 EARNED = "earned"
-RETURNED = "returned"
 
 
 @dataclass(slots=True)
@@ -270,8 +269,7 @@ def _sum_up(books: Books, found: Bought) -> None:
         redemption = known.redemption
         if redemption.state == EARNED:
             found.redemptions.append(member_id)
-        else:
-            found.not_rewarded[redemption.reason or redemption.state].append(member_id)
-        if redemption.state in (EARNED, RETURNED):  # as attribution counts sales
             found.sales_minor[member_id] += net(purchase.sums)
             found.reward_minor += redemption.owed_minor
+        else:
+            found.not_rewarded[redemption.reason or redemption.state].append(member_id)

@@ -15,7 +15,6 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import Conflict, NotFound, Unavailable
-from app.insight import attribution
 from app.kit.db import Sessions
 from app.ledger import forfeiting
 from app.members import erasure_queries
@@ -42,7 +41,6 @@ async def erase(
     is under way, which `forfeit` gives up where nobody else is at it, and Unavailable.
     """
     for attempt in range(ATTEMPTS_MAX):
-        await attribution.flush(sessions)
         try:
             await committed(
                 sessions,
@@ -73,7 +71,7 @@ async def _erase(
     await _forget_posts(session, member_id)
     accounts = await queries.accounts_of(session, member_id)
     await erasure_queries.remember(session, member_id=member_id, accounts=accounts, now=now)
-    await queries.blur_sales(session, member_id)
+    await queries.blur_coupons(session, member_id)
     await queries.forget_accounts(session, accounts)
     await queries.forget_claims(session, member_id)
     await queries.forget_purchases(session, member_id)
@@ -100,8 +98,6 @@ async def _lock(session: AsyncSession, member_id: UUID) -> None:
         raise _NotYetError
     await queries.lock_coupons_and_purchases(session, member_id)
     if not await forfeiting.lock(session, member_id=member_id):
-        raise _NotYetError
-    if not await queries.is_followed(session, member_id):
         raise _NotYetError
 
 
@@ -132,7 +128,9 @@ async def _forget_posts(session: AsyncSession, member_id: UUID) -> None:
     """As if each had been deleted on its network (ADR 14), and with the day alone of its time."""
     posts = sorted(await queries.posts_of(session, member_id))
     for network, of_network in groupby(posts, key=lambda post: post.network):
-        renamed = removal.rename([post.kept for post in of_network])
+        kept = [post.kept for post in of_network]
+        await queries.blur_hours(session, network, sorted({post.root_id for post in kept}))
+        renamed = removal.rename(kept)
         await removal.carry_out(session, network=network, renamed=renamed)
         new_ids = {name for new in renamed.values() for name in (new.post_id, new.root_id)}
         await queries.blur_posts(session, network, sorted(new_ids))

@@ -44,6 +44,13 @@ _PURCHASES = """
     WHERE c.member_id = :member_id
 """
 _REDEMPTIONS = f"SELECT id FROM redemptions WHERE purchase_id IN ({_PURCHASES})"
+_HOURS = """
+    SELECT d.offer_id, date_trunc('hour', p.posted_at, 'UTC') AS hour, d.network,
+           count(*) AS posts, count(*) FILTER (WHERE d.outcome = 'loaded') AS coupons,
+           coalesce(sum(p.reach), 0) AS reach
+    FROM decisions d JOIN posts p ON p.network = d.network AND p.post_id = d.post_id
+    WHERE d.network = :network AND d.root_id = ANY(CAST(:ids AS text[])) GROUP BY 1, 2, 3
+"""
 _OF_MEMBER = "member_id = :member_id"
 _RANK_ALONE = "seen = jsonb_build_object('rank', seen -> 'rank')"
 
@@ -128,24 +135,6 @@ async def lock_coupons_and_purchases(session: AsyncSession, member_id: UUID) -> 
         await session.execute(text(rows), {"member_id": member_id})
 
 
-async def is_followed(session: AsyncSession, member_id: UUID) -> bool:
-    """Whether attribution knows all that has become of his purchases, which are locked."""
-    followed: bool = (
-        await session.execute(
-            text(
-                f"""
-                SELECT NOT EXISTS (
-                    SELECT FROM redemption_changes c JOIN redemptions r ON r.id = c.redemption_id
-                    WHERE r.purchase_id IN ({_PURCHASES})
-                )
-                """
-            ),
-            {"member_id": member_id},
-        )
-    ).scalar_one()
-    return followed
-
-
 async def waiting(session: AsyncSession, member_id: UUID) -> tuple[int, int]:
     """Of his purchases, those that may yet earn; of his claims, those that are not decided."""
     found = await session.execute(
@@ -207,15 +196,36 @@ async def blur_posts(session: AsyncSession, network: str, new_ids: Sequence[str]
         )
 
 
-async def blur_sales(session: AsyncSession, member_id: UUID) -> None:
-    """Of coupons, and of what attribution keeps of them."""
-    for table, changes, which in (
-        ("coupons", _days("posted_at", "loaded_at"), _OF_MEMBER),
-        ("sales", f"{_days('posted_at')}, reach = NULL", f"redemption_id IN ({_REDEMPTIONS})"),
+async def blur_hours(session: AsyncSession, network: str, root_ids: Sequence[str]) -> None:
+    """The posts are counted at the beginning of their day, before it is all that is kept."""
+    same = "(t.offer_id, t.hour, t.network) = (mine.offer_id, mine.hour, mine.network)"
+    for statement in (
+        f"""
+        INSERT INTO post_hours AS t (offer_id, hour, network, posts, coupons, reach)
+        SELECT offer_id, date_trunc('day', hour, 'UTC'), network,
+               sum(posts), sum(coupons), sum(reach)
+        FROM ({_HOURS}) mine GROUP BY 1, 2, 3
+        ON CONFLICT (offer_id, hour, network) DO UPDATE SET posts = t.posts + EXCLUDED.posts,
+            coupons = t.coupons + EXCLUDED.coupons, reach = t.reach + EXCLUDED.reach
+        """,
+        f"""
+        UPDATE post_hours t SET posts = t.posts - mine.posts,
+            coupons = t.coupons - mine.coupons, reach = t.reach - mine.reach
+        FROM ({_HOURS}) mine WHERE {same}
+        """,
+        # nothing but his post has made it
+        f"DELETE FROM post_hours t USING ({_HOURS}) mine WHERE {same} AND t.posts = 0",
     ):
-        await session.execute(
-            text(f"UPDATE {table} SET {changes} WHERE {which}"), {"member_id": member_id}
-        )
+        await session.execute(text(statement), {"network": network, "ids": list(root_ids)})
+
+
+async def blur_coupons(session: AsyncSession, member_id: UUID) -> None:
+    """Attribution reads the time of the post there, and is told to."""
+    for statement in (
+        f"UPDATE coupons SET {_days('posted_at', 'loaded_at')} WHERE member_id = :member_id",
+        f"INSERT INTO redemption_changes (redemption_id) {_REDEMPTIONS}",
+    ):
+        await session.execute(text(statement), {"member_id": member_id})
 
 
 async def forget_accounts(session: AsyncSession, accounts: Sequence[Account]) -> None:

@@ -13,8 +13,9 @@ from sqlalchemy import text
 from app.cli.jobs import run_job
 from app.config import Settings
 from app.errors import Invalid
+from app.insight import attribution, dry_run_queries
 from app.insight import dry_run as module
-from app.insight import dry_run_queries
+from app.insight.attribution import Asked
 from app.insight.dry_run import Wanted, dry_run
 from app.kit.db import Sessions
 from app.members import service as members
@@ -85,7 +86,7 @@ async def really(sessions: Sessions, offer_id: UUID) -> dict[str, Any]:
         "coupons": dict(outcomes).get("loaded", 0),
         "purchases": len(bought),
         "redemptions": sum(state == "earned" for state, *_ in own),
-        "sales_minor": sum(row[2] for row in own if row[0] in ("earned", "returned")),
+        "sales_minor": sum(row[2] for row in own if row[0] == "earned"),
         "reward_minor": sum(row[3] for row in own),
         "reasons": Counter(row[1] or row[0] for row in own if row[0] != "earned"),
         "elsewhere": sum(row[4] is False and row[0] != "rejected" for row in bought),
@@ -208,6 +209,23 @@ class TestATwin:
             told = Counter(found["not_rewarded"])
             del told["outside_validity"]
             assert told == did["reasons"] | Counter(used_up=told["used_up"])
+
+    async def test_counts_what_was_kept_of_a_return_as_no_sale(
+        self, sessions: Sessions, settings: Settings
+    ) -> None:
+        await make_shop(sessions, "counter")
+        live = await make_offer(sessions, "Tea", **MONTH, min_spend_minor=1_000)
+        (account,) = await make_members(sessions, 1)
+        await enrol(sessions, settings, make_post(account, "tea", posted_at=NOW - HOUR))
+        await pay(sessions, account, "clearing", 2_000, purchase_id="back")
+        await pay(sessions, account, "refund", 1_500, purchase_id="back")
+        await attribution.flush(sessions)
+        async with sessions.begin() as session:
+            (row,) = (await attribution.attribution(session, Asked())).items
+        found = await ask(sessions, settings, live, now=NOW + HOUR)
+        for name in ("redemptions", "sales_minor", "reward_minor", "average_basket_minor"):
+            assert found[name] == row[name], name
+        assert found["not_rewarded"] == {"returned": 1}
 
 
 SHOP = {"acquirer_id": "ACQ", "acceptor_id": "site"}

@@ -168,8 +168,8 @@ async def traces_of(sessions: Sessions, *traces: str) -> dict[str, set[str]]:
         for table in tables.all():
             rows = await session.execute(
                 text(
-                    f"SELECT DISTINCT key, value FROM {table} t, jsonb_each_text(to_jsonb(t)) "
-                    "WHERE value ~ :pattern"
+                    f"SELECT DISTINCT cell.key, cell.value FROM {table} t, "
+                    "jsonb_each_text(to_jsonb(t)) AS cell WHERE cell.value ~ :pattern"
                 ),
                 {"pattern": pattern},
             )

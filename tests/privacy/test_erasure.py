@@ -1,6 +1,7 @@
 """A member is erased: nothing tells who he was, in any table, and all the money is as it was."""
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
+from itertools import chain
 from typing import Any
 from uuid import uuid4
 
@@ -12,6 +13,7 @@ from app.claims import service as claims
 from app.config import Settings
 from app.errors import Conflict, NotFound
 from app.insight import attribution
+from app.insight.attribution import Asked
 from app.insight.verify import verify
 from app.kit.db import Sessions
 from app.kit.months import Month
@@ -43,12 +45,18 @@ async def disagreements(sessions: Sessions) -> list[str]:
 
 
 async def figures(sessions: Sessions) -> Any:
-    """What analysts and partners see."""
+    """What analysts and partners see, but for minutes, which are of days once he is erased."""
     await attribution.flush(sessions)
     async with sessions.begin() as session:
         month = await invoices.invoices(session, month=Month.of(NOW))
-        by = await attribution.attribution(session, group_by=["offer", "customer_kind", "day"])
-    return month, by
+        by = [
+            (await attribution.attribution(session, Asked(group_by=dimensions))).items
+            for dimensions in (["offer", "day"], ["offer", "customer_kind", "day"])
+        ]
+    return month, [
+        {name: value for name, value in row.items() if not name.endswith("_minutes")}
+        for row in chain.from_iterable(by)
+    ]
 
 
 async def post(
@@ -95,6 +103,7 @@ class TestErasure:
         of_bob = await traces_of(sessions, *bob.traces)
         assert all((await traces_of(sessions, *ann.traces)).values())
         await erased(sessions, ann)
+        await attribution.flush(sessions)
         # the ids of transactions are money's, and whom they are of only the issuer knows
         kept = {
             "card_transactions.id", "card_transactions.purchase_ref", "card_transactions.answer",
@@ -164,6 +173,27 @@ class TestErasure:
         assert await rows(sessions, "SELECT reserved_minor FROM offer_counters ORDER BY 1") == [
             (500,), (1_000,),
         ]  # fmt: skip
+
+    async def test_leaves_no_hour_of_a_post_in_the_counts(
+        self, sessions: Sessions, buyer: Person
+    ) -> None:
+        await pay(sessions, buyer.account_id, "clearing", 4_000)
+        await attribution.flush(sessions)
+        counted = "SELECT sum(posts), sum(coupons), sum(reach) FROM post_hours"
+        before = await rows(sessions, counted)
+        await erased(sessions, buyer, forfeit=True)
+        await attribution.flush(sessions)
+        assert await rows(sessions, counted) == before
+        assert await rows(sessions, "SELECT hour FROM post_hours WHERE posts > 0") == [
+            (NOW.replace(hour=0),)
+        ]
+        assert await rows(sessions, "SELECT posted_at FROM sales") == [(NOW.replace(hour=0),)]
+        async with sessions.begin() as session:
+            asked = Asked(since=date(2026, 7, 15), until=date(2026, 7, 15))
+            (row,) = (await attribution.attribution(session, asked)).items
+        # twelve hours, in a bucket that ends before thirteen
+        assert 600 < row["median_minutes"] < 800
+        assert await disagreements(sessions) == []
 
     async def test_is_written_down_without_saying_whose_it_was(
         self, sessions: Sessions, ann: Person

@@ -18,9 +18,9 @@ OF_NO_MEMBER = {
     "acceptors", "api_keys", "audit_entries", "catalogue_version", "credit_batches",
     "cursors", "erased_names", "handoffs_used", "idempotency_keys", "leases", "network_accounts",
     "network_usage", "offer_counters", "offer_versions", "offers", "partners",
-    "post_days", "pseudonym_secrets", "redemption_changes", "rejected_posts", "removed_posts",
-    "reply_pauses",
-    "sales_days", "send_windows", "test_clock", "webhook_deliveries", "webhook_endpoints",
+    "post_days", "post_hours", "pseudonym_secrets", "redemption_changes", "rejected_posts",
+    "removed_posts", "reply_pauses", "sales_days", "sales_hours", "sales_part_days", "send_windows",
+    "test_clock", "webhook_deliveries", "webhook_endpoints",
     "webhook_sequences",
 }  # fmt: skip
 
