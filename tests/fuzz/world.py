@@ -92,8 +92,9 @@ class _Maker:
         known: dict[str, list[Any]] = defaultdict(list)
         for operation in self._document.operations.values():
             for parameter in operation.told.get("parameters", ()):
-                if "example" in parameter and parameter["schema"].get("format") != "uuid":
-                    known[parameter["name"]] = [parameter["example"]]
+                example = parameter.get("example")
+                if isinstance(example, str) and parameter["schema"].get("format") != "uuid":
+                    known[parameter["name"]] = [example]
         known["offer_id"] = await self.ids("/v1/offers")
         known["member_id"] = await self.ids("/v1/members", "issuer")
         known["claim_id"] = await self.ids("/v1/claims")
