@@ -21,11 +21,14 @@ Key = tuple[Any, ...]
 
 
 class Scope(NamedTuple):
-    """Days are UTC, both included. `one_of`: for a column, the values to keep."""
+    """Days are UTC, both included. `one_of`: for a column, the values to keep. `to_partner`: whose
+    role reads no time of a post.
+    """
 
     since: date | None
     until: date | None
     one_of: Mapping[str, Sequence[Any]]
+    to_partner: bool = False
 
     def bounds(self) -> dict[str, Any]:
         """For `:since` and `:until` as days, `:from` and `:before` as instants."""
@@ -104,13 +107,14 @@ async def sales_by(
     rows = f"{source.table} WHERE {chosen}"
     if source is _SALES:
         # first by bucket, so that a group is looked at once for each bucket and not each sale
-        one = f"SELECT {_listed(keys)} currency, {BUCKET} AS bucket, {_OF_ONE} FROM {rows} OFFSET 0"  # noqa: S608
+        bucket = "0" if scope.to_partner else BUCKET
+        one = f"SELECT {_listed(keys)} currency, {bucket} AS bucket, {_OF_ONE} FROM {rows} OFFSET 0"  # noqa: S608
         summed = ", ".join(f"sum({name}) AS {name}" for name in MEASURES)
         rows = (
             f"(SELECT {_listed(columns)} currency, bucket, {summed} FROM ({one}) one "  # noqa: S608
             f"GROUP BY {_listed(columns)} currency, bucket) of_bucket"
         )
-        delays = "NULL" if "hour" in columns else _COUNTED_DELAYS
+        delays = "NULL" if "hour" in columns or scope.to_partner else _COUNTED_DELAYS
         keys = list(columns)
     found = await session.execute(
         text(
