@@ -32,7 +32,7 @@ class Scope(NamedTuple):
 
     def bounds(self) -> dict[str, Any]:
         """For `:since` and `:until` as days, `:from` and `:before` as instants."""
-        since, until = self.since or date.min, self.until or _NEWEST
+        since, until = self.since or date.min, min(self.until or _NEWEST, _NEWEST)
         return {
             "since": since,
             "until": until,

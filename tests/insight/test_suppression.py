@@ -29,7 +29,7 @@ def subtractions(sizes: Sizes, hidden: set[tuple[str, ...]]) -> list[list[int]]:
             for key in sizes:
                 sums.setdefault((*(key[place] for place in kept), key[-1]), []).append(key)
             for keys in sums.values():
-                left = [sizes[key] for key in keys if key in hidden and sizes[key]]
+                left = [sizes[key] for key in keys if key in hidden]
                 if any(key not in hidden for key in keys):
                     found.append(left)
     return found
@@ -50,9 +50,10 @@ class TestWithheld:
     def test_withholds_no_more_than_it_must(self) -> None:
         sizes = {("a", "USD"): 40, ("b", "USD"): 6, ("c", "USD"): 4, ("d", "USD"): 0}
         assert withheld(sizes) == {("b", "USD"), ("c", "USD"), ("d", "USD")}
+        assert withheld({("a", "USD"): 40, ("b", "USD"): 20}) == set()
 
-    def test_knows_that_nobody_is_no_group(self) -> None:
-        assert withheld({("a", "USD"): 40, ("b", "USD"): 0}) == {("b", "USD")}
+    def test_withholds_the_next_beside_one_of_which_all_was_returned(self) -> None:
+        assert withheld({("a", "USD"): 40, ("b", "USD"): 0}) == {("a", "USD"), ("b", "USD")}
 
     def test_looks_along_every_dimension(self) -> None:
         """One small cell: its row, its column and its neighbour's must not tell it."""
