@@ -257,6 +257,12 @@ class TestAHostileRequest:
         answer = await operator.post("/v1/partners", content=body, headers=JSON)
         assert answer.json()["name"] == "\U0001f370 \\u0000"
 
+    async def test_of_nobody_is_not_even_read(self, client: httpx.AsyncClient) -> None:
+        for headers in (JSON, {**JSON, "Authorization": "Bearer tb_" + "x" * 40}):
+            for path in ("/v1/partners", "/v1/offers", "/v1/webhook-endpoints"):
+                answer = await client.post(path, content=b"{no JSON", headers=headers)
+                assert (path, answer.status_code) == (path, 401)
+
     def test_takes_no_more_room_for_being_deep(self) -> None:
         """A path for each of many values would be thousands of times the body."""
         depth, width = 900, 10_000
