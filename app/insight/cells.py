@@ -109,7 +109,9 @@ def total(cells: Cells) -> Cells:
 
 def suppress(cells: Cells) -> Cells:
     """As a partner may see them. With its reach a single post could be found among all that are
-    public: of that only two digits are told, so that no difference of two sums tells it.
+    public: of that only two digits are told, so that no difference of two sums tells it. Minutes
+    are not told at all: of two ranges of days that differ by one sale, which a partner sees with
+    its time, they would tell when the post of that one was made.
     """
     posts = {key: cell.posts for key, cell in cells.items() if cell.posts is not None}
     sales = {key: cell.sales for key, cell in cells.items() if cell.sales is not None}
@@ -120,7 +122,9 @@ def suppress(cells: Cells) -> Cells:
             posts=posts[key]._replace(reach=two_digits(posts[key].reach))
             if key in posts and key not in few_posts
             else None,
-            sales=None if key in few_sales else cell.sales,
+            sales=sales[key]._replace(delays=None)
+            if key in sales and key not in few_sales
+            else None,
         )
         for key, cell in cells.items()
     }
