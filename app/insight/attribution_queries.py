@@ -21,8 +21,8 @@ Key = tuple[Any, ...]
 
 
 class Scope(NamedTuple):
-    """Days are UTC, both included. `one_of`: for a column, the values to keep. `to_partner`: whose
-    role reads no time of a post.
+    """Days are UTC, both included. `one_of`: for a column, the values to keep. `to_partner`: who is
+    told no minutes from a post.
     """
 
     since: date | None
@@ -103,18 +103,19 @@ async def sales_by(
     source = _source(columns, scope)
     keys = [f"{source.key(column)} AS {column}" for column in columns]
     chosen, wanted = _conditions(scope, source)
-    delays = "NULL" if "hour" in columns else _ADDED_DELAYS
+    knows_minutes = not ("hour" in columns or scope.to_partner)
+    delays = _ADDED_DELAYS if knows_minutes else "NULL"
     rows = f"{source.table} WHERE {chosen}"
     if source is _SALES:
         # first by bucket, so that a group is looked at once for each bucket and not each sale
-        bucket = "0" if scope.to_partner else BUCKET
+        bucket = BUCKET if knows_minutes else "0"
         one = f"SELECT {_listed(keys)} currency, {bucket} AS bucket, {_OF_ONE} FROM {rows} OFFSET 0"  # noqa: S608
         summed = ", ".join(f"sum({name}) AS {name}" for name in MEASURES)
         rows = (
             f"(SELECT {_listed(columns)} currency, bucket, {summed} FROM ({one}) one "  # noqa: S608
             f"GROUP BY {_listed(columns)} currency, bucket) of_bucket"
         )
-        delays = "NULL" if "hour" in columns or scope.to_partner else _COUNTED_DELAYS
+        delays = _COUNTED_DELAYS if knows_minutes else "NULL"
         keys = list(columns)
     found = await session.execute(
         text(

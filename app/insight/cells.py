@@ -109,7 +109,9 @@ def total(cells: Cells) -> Cells:
 
 def suppress(cells: Cells) -> Cells:
     """As a partner may see them. With its reach a single post could be found among all that are
-    public: of that only two digits are told, so that no difference of two sums tells it.
+    public: of that only two digits are told, so that no difference of two sums tells it. Minutes
+    are not told at all: of two ranges of days that differ by one sale, which a partner sees with
+    its time, they would tell when the post of that one was made.
     """
     posts = {key: cell.posts for key, cell in cells.items() if cell.posts and cell.posts.posts}
     # a purchase that was returned is somebody's too

@@ -5,6 +5,10 @@ from itertools import combinations, product
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.insight import cells
+from app.insight.cells import Cell
+from app.insight.figures import SaleFigures, show
+from app.insight.rollup import BUCKETS
 from app.insight.suppression import GROUP_MIN, withheld
 
 Sizes = dict[tuple[str, ...], int]
@@ -66,3 +70,14 @@ class TestWithheld:
 
     def test_has_nothing_to_withhold_of_nothing(self) -> None:
         assert withheld({}) == set()
+
+
+class TestMinutes:
+    def test_are_told_to_no_partner(self) -> None:
+        """What one purchase more changes in them would tell when its post was made."""
+        sales = SaleFigures(redemptions=50, delays=[50, *[0] * (BUCKETS - 1)])
+        assert show(None, sales, None)["median_minutes"] is not None
+        told = cells.suppress({("USD",): Cell(None, sales)})["USD",].sales
+        shown = show(None, told, None)
+        assert shown["redemptions"] == 50
+        assert (shown["median_minutes"], shown["p90_minutes"]) == (None, None)
