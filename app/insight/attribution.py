@@ -175,7 +175,10 @@ async def _for_partner(
         raise Invalid(f"group_by and filters: {DIMENSIONS_MAX} dimensions at most together")
     found = cells.suppress(
         await cells.read(
-            session, read, Scope(asked.since, asked.until, always), most=PARTNER_GROUPS_MAX
+            session,
+            read,
+            Scope(asked.since, asked.until, always, to_partner=True),
+            most=PARTNER_GROUPS_MAX,
         )
     )
     for name in given:

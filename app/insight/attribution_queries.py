@@ -21,15 +21,18 @@ Key = tuple[Any, ...]
 
 
 class Scope(NamedTuple):
-    """Days are UTC, both included. `one_of`: for a column, the values to keep."""
+    """Days are UTC, both included. `one_of`: for a column, the values to keep. `to_partner`: who is
+    told no minutes from a post.
+    """
 
     since: date | None
     until: date | None
     one_of: Mapping[str, Sequence[Any]]
+    to_partner: bool = False
 
     def bounds(self) -> dict[str, Any]:
         """For `:since` and `:until` as days, `:from` and `:before` as instants."""
-        since, until = self.since or date.min, self.until or _NEWEST
+        since, until = self.since or date.min, min(self.until or _NEWEST, _NEWEST)
         return {
             "since": since,
             "until": until,
@@ -100,17 +103,19 @@ async def sales_by(
     source = _source(columns, scope)
     keys = [f"{source.key(column)} AS {column}" for column in columns]
     chosen, wanted = _conditions(scope, source)
-    delays = "NULL" if "hour" in columns else _ADDED_DELAYS
+    knows_minutes = not ("hour" in columns or scope.to_partner)
+    delays = _ADDED_DELAYS if knows_minutes else "NULL"
     rows = f"{source.table} WHERE {chosen}"
     if source is _SALES:
         # first by bucket, so that a group is looked at once for each bucket and not each sale
-        one = f"SELECT {_listed(keys)} currency, {BUCKET} AS bucket, {_OF_ONE} FROM {rows} OFFSET 0"  # noqa: S608
+        bucket = BUCKET if knows_minutes else "0"
+        one = f"SELECT {_listed(keys)} currency, {bucket} AS bucket, {_OF_ONE} FROM {rows} OFFSET 0"  # noqa: S608
         summed = ", ".join(f"sum({name}) AS {name}" for name in MEASURES)
         rows = (
             f"(SELECT {_listed(columns)} currency, bucket, {summed} FROM ({one}) one "  # noqa: S608
             f"GROUP BY {_listed(columns)} currency, bucket) of_bucket"
         )
-        delays = "NULL" if "hour" in columns else _COUNTED_DELAYS
+        delays = _COUNTED_DELAYS if knows_minutes else "NULL"
         keys = list(columns)
     found = await session.execute(
         text(

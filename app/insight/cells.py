@@ -109,20 +109,27 @@ def total(cells: Cells) -> Cells:
 
 def suppress(cells: Cells) -> Cells:
     """As a partner may see them. With its reach a single post could be found among all that are
-    public: of that only two digits are told, so that no difference of two sums tells it.
+    public: of that only two digits are told, so that no difference of two sums tells it. Minutes
+    are not told at all: of two ranges of days that differ by one sale, which a partner sees with
+    its time, they would tell when the post of that one was made.
     """
-    posts = {key: cell.posts for key, cell in cells.items() if cell.posts is not None}
-    sales = {key: cell.sales for key, cell in cells.items() if cell.sales is not None}
-    few_posts = withheld({key: figures.posts for key, figures in posts.items()})
-    few_sales = withheld({key: figures.redemptions for key, figures in sales.items()})
+    posts = {key: cell.posts for key, cell in cells.items() if cell.posts and cell.posts.posts}
+    # a purchase that was returned is somebody's too
+    sales = {
+        key: cell.sales
+        for key, cell in cells.items()
+        if cell.sales and (cell.sales.redemptions or cell.sales.returned)
+    }
+    for key in withheld({key: figures.posts for key, figures in posts.items()}):
+        del posts[key]
+    for key in withheld({key: figures.redemptions for key, figures in sales.items()}):
+        del sales[key]
     return {
         key: Cell(
-            posts=posts[key]._replace(reach=two_digits(posts[key].reach))
-            if key in posts and key not in few_posts
-            else None,
-            sales=None if key in few_sales else cell.sales,
+            posts=posts[key]._replace(reach=two_digits(posts[key].reach)) if key in posts else None,
+            sales=sales.get(key),
         )
-        for key, cell in cells.items()
+        for key in cells
     }
 
 

@@ -10,6 +10,7 @@ from itertools import chain
 from typing import Any
 from uuid import UUID
 
+from app.insight.figures import divide, ratio, two_digits
 from app.insight.replay import Bought, Decided
 from app.insight.suppression import GROUP_MIN
 
@@ -29,8 +30,8 @@ def exact(decided: Decided, bought: Bought) -> dict[str, Any]:
         "redemptions": redemptions,
         "sales_minor": sales_minor,
         "reward_minor": bought.reward_minor,
-        "average_basket_minor": round(sales_minor / redemptions) if redemptions else None,
-        "reward_share": round(bought.reward_minor / sales_minor, 4) if sales_minor else None,
+        "average_basket_minor": divide(sales_minor, redemptions),
+        "reward_share": ratio(bought.reward_minor, sales_minor),
         "not_rewarded": _counted(bought.not_rewarded),
     }
 
@@ -54,7 +55,7 @@ def blurred(decided: Decided, everybody: Decided, bought: Bought) -> dict[str, A
         scale = coupons / len(everybody.coupons) * draws.level
 
     def scaled(value: int, members: Iterable[UUID]) -> int | None:
-        return None if not scale or _is_small(members) else two_digits(value * scale)
+        return None if not scale or _is_small(members) else two_digits(round(value * scale))
 
     sales_minor, buyers = bought.sales_minor.total(), set(bought.redemptions)
     if _is_one_mans(bought.sales_minor):
@@ -75,7 +76,7 @@ def blurred(decided: Decided, everybody: Decided, bought: Bought) -> dict[str, A
         "sales_minor": scaled(sales_minor, buyers),
         "reward_minor": scaled(bought.reward_minor, buyers),
         "average_basket_minor": (
-            two_digits(sales_minor / len(bought.redemptions)) if shows_sales else None
+            two_digits(round(sales_minor / len(bought.redemptions))) if shows_sales else None
         ),
         "reward_share": round(bought.reward_minor / sales_minor, 2) if shows_sales else None,
         "not_rewarded": {
@@ -97,12 +98,6 @@ def _is_one_mans(sales_minor: Count[UUID]) -> bool:
 
 def _to_the_day(at: datetime | None) -> datetime | None:
     return None if at is None else at.replace(hour=0, minute=0, second=0, microsecond=0)
-
-
-def two_digits(value: float) -> int:
-    """An amount of at least 0 to its two first digits."""
-    step: int = 10 ** max(len(str(int(value))) - 2, 0)
-    return int(value / step + 0.5) * step
 
 
 class _Draws:

@@ -63,7 +63,7 @@ async def get_attribution(
     """What posts brought, by up to four of offer, hashtag, partner, network, channel,
     customer_kind, country, hour, day and week, and always by currency. Days are UTC, weeks begin on
     Monday; `as_of` says how far the figures have followed. A partner is shown null for groups under
-    ten, and for as many more as it takes to keep those from being worked out.
+    ten, and for as many more as it takes to keep those from being worked out; and no minutes.
     """
     is_partner = principal.partner_id is not None
     if is_partner and costs:

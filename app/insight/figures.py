@@ -84,7 +84,7 @@ def percentile(delays: Sequence[int] | None, percent: int) -> int | None:
     wanted = number * percent / 100
     for bucket, found in enumerate(delays):
         if found and wanted <= found:
-            return round(_within(bucket, wanted / found))
+            return int(_within(bucket, wanted / found) + 0.5)
         wanted -= found
     raise AssertionError("the buckets hold less than their sum")
 

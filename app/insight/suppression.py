@@ -13,11 +13,12 @@ Key = TypeVar("Key", bound=tuple[Hashable, ...])
 
 
 def withheld(sizes: Mapping[Key, int]) -> set[Key]:
-    """`sizes`: of all groups, each a value of every dimension, of which the last is in every sum.
+    """`sizes`: of all groups that have anything, each a value of every dimension, of which the last
+    is in every sum.
 
     Whoever asks by fewer dimensions is told sums of these groups. So of each such sum two groups
-    that are not empty must be withheld, which together are GROUP_MIN, or none; until it is so, the
-    smallest of those that are shown is withheld with them.
+    must be withheld, which together are GROUP_MIN, or none; until it is so, the smallest of those
+    that are shown is withheld with them.
     """
     hidden = {key for key, size in sizes.items() if size < GROUP_MIN}
     dimensions = len(next(iter(sizes), ())) - 1
@@ -40,11 +41,11 @@ def _exposed(sizes: Mapping[Key, int], hidden: set[Key], kept: tuple[int, ...]) 
     for key, size in sizes.items():
         of = tuple(key[place] for place in kept)
         if key in hidden:
-            withheld_of.setdefault(of, []).extend([size] if size else ())
+            withheld_of.setdefault(of, []).append(size)
         elif of not in smallest or (size, str(key)) < (sizes[smallest[of]], str(smallest[of])):
             smallest[of] = key
     return {
         smallest[of]
         for of, found in withheld_of.items()
-        if found and (len(found) < 2 or sum(found) < GROUP_MIN) and of in smallest  # noqa: PLR2004
+        if (len(found) < 2 or sum(found) < GROUP_MIN) and of in smallest  # noqa: PLR2004
     }

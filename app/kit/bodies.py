@@ -6,7 +6,7 @@ import json
 import math
 import re
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, NoReturn
 
 from fastapi import Request
@@ -258,13 +258,19 @@ def _number(digits: str) -> float:
 
 
 def _check_texts(found: object) -> None:
-    left: list[tuple[tuple[str | int, ...], object]] = [((), found)]
-    while left:
-        path, value = left.pop()
-        if isinstance(value, dict):
-            left += [(path, name) for name in value]
-            left += [((*path, name), inner) for name, inner in value.items()]
-        elif isinstance(value, list):
-            left += [((*path, at), inner) for at, inner in enumerate(value)]
-        elif isinstance(value, str) and _NO_TEXT.search(value):
-            raise BadText(path)
+    """Holds one path and no more: in a list of millions, each would have its own."""
+    path: list[str | int] = []
+    levels: list[Iterator[tuple[str | int, object]]] = [iter([("", found)])]
+    while levels:
+        if (part := next(levels[-1], None)) is None:
+            levels.pop()
+            del path[-1:]
+            continue
+        name, value = part
+        if isinstance(name, str) and _NO_TEXT.search(name):
+            raise BadText(tuple(path[1:]))
+        if isinstance(value, str) and _NO_TEXT.search(value):
+            raise BadText((*path, name)[1:])
+        if isinstance(value, dict | list):
+            path.append(name)
+            levels.append(iter(value.items() if isinstance(value, dict) else enumerate(value)))

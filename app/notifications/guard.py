@@ -5,6 +5,8 @@ so every address that a host has is judged, and the connection goes to one that 
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import NamedTuple
 
@@ -20,6 +22,9 @@ Resolve = Callable[[str], Awaitable[Sequence[str]]]
 URL_CHARACTERS_MAX = 2_048
 RESOLVE_SECONDS_MAX = 5.0
 SETTING = "TAGBACK_WEBHOOKS_ALLOW"
+# A lookup cannot be ended, and whose name it is may make it last: what else the process does in
+# threads, and its way to the database, must not wait for it.
+_lookups = ThreadPoolExecutor(128, thread_name_prefix="lookup")
 
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 # what carries an IPv4 address inside
@@ -113,7 +118,8 @@ def parse(url: str) -> httpx.URL:
 async def resolve_host(host: str) -> list[str]:
     """By the system's resolver, which also knows numbers in decimal and octal for addresses."""
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        look_up = partial(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(_lookups, look_up)
     except UnicodeError as error:
         raise OSError("no name of a host") from error
     return list(dict.fromkeys(str(address[0]) for *_, address in found))

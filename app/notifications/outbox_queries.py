@@ -33,8 +33,13 @@ TAKE = text(
         SELECT * FROM unnest(
             CAST(:endpoint_id AS uuid[]), CAST(:most AS int[]), CAST(:is_failing AS boolean[])
         ) AS given (endpoint_id, most, is_failing)
+    ), in_flight_of AS (
+        SELECT e.partner_id, count(*) AS number FROM webhook_deliveries d
+        JOIN webhook_endpoints e ON e.id = d.endpoint_id
+        WHERE d.state = 'sending' AND d.not_before > :now GROUP BY e.partner_id
     ), due AS (
-        SELECT found.id FROM asked
+        SELECT found.id FROM asked JOIN webhook_endpoints e ON e.id = asked.endpoint_id
+        LEFT JOIN in_flight_of ON in_flight_of.partner_id = e.partner_id
         CROSS JOIN LATERAL (
             SELECT count(*) AS number FROM webhook_deliveries d
             WHERE d.endpoint_id = asked.endpoint_id AND d.state = 'sending'
@@ -48,7 +53,9 @@ TAKE = text(
             LIMIT greatest(asked.most - in_flight.number, 0)
             FOR UPDATE SKIP LOCKED
         ) found
-        ORDER BY asked.is_failing, found.id LIMIT :room
+        ORDER BY asked.is_failing, coalesce(in_flight_of.number, 0)
+            + row_number() OVER (PARTITION BY e.partner_id ORDER BY found.id), found.id
+        LIMIT :room
     )
     UPDATE webhook_deliveries d SET state = 'sending', attempts = d.attempts + 1,
         not_before = :leased_until
@@ -88,7 +95,8 @@ async def take(
     now: datetime,
     leased_until: datetime,
 ) -> list[Claimed]:
-    """Of these endpoints, which are locked, up to `room` in all: those that fail come last. The
+    """Of these endpoints, which are locked, up to `room` in all: those that fail come last, and of
+    the others first those whose partner has fewest in flight, so that none has all the room. The
     lease of what was taken before and not heard of is over.
     """
     rows = await session.execute(

@@ -9,8 +9,9 @@ from uuid import UUID
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from app.deps import NowDep, SessionsDep
+from app.deps import NowDep, SessionsDep, get_sessions
 from app.errors import Forbidden, NotAuthenticated, TooManyRequests
+from app.kit import clock
 from app.kit.db import Sessions
 from app.partners import queries
 from app.partners.keys import KEY_CHARACTERS, KEY_PREFIX, hash_key
@@ -83,7 +84,33 @@ async def get_principal(
     now: NowDep,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Principal:
-    """Raises NotAuthenticated, and TooManyRequests for a key or an address that came too often."""
+    """Asked once a request. Raises NotAuthenticated, and TooManyRequests for a key or an address
+    that came too often.
+    """
+    known: Principal | None = getattr(request.state, "principal", None)
+    if known is None:
+        known = request.state.principal = await _identify(
+            request, sessions, limits, now, credentials
+        )
+    return known
+
+
+async def identify(request: Request) -> None:
+    """As `get_principal`, before the framework has read the body: whoever is nobody has none of his
+    parsed.
+    """
+    await get_principal(
+        request, get_sessions(request), get_limits(request), clock.now(), await _bearer(request)
+    )
+
+
+async def _identify(
+    request: Request,
+    sessions: Sessions,
+    limits: Limits,
+    now: datetime,
+    credentials: HTTPAuthorizationCredentials | None,
+) -> Principal:
     if credentials is None:
         raise NotAuthenticated("an API key is needed: Authorization: Bearer tb_…")
     host = request.client.host if request.client else None

@@ -29,7 +29,7 @@ from app.errors import Invalid
 from app.kit.bodies import JsonRequest
 from app.kit.sealing import Sealer
 from app.partners import idempotency_queries as queries
-from app.partners.auth import Principal, PrincipalDep
+from app.partners.auth import Principal, PrincipalDep, identify
 from app.partners.tenancy import release
 
 CREATED = 201
@@ -183,8 +183,9 @@ IDEMPOTENT = Depends(_claim, scope="function")
 
 
 class ApiRoute(APIRoute):
-    """How the API takes a request: JSON read strictly, and a POST that is answered 201 done once
-    for each Idempotency-Key. It must do all that it does in the request's own session.
+    """How the API takes a request: of a caller who is known, JSON read strictly, and a POST that is
+    answered 201 done once for each Idempotency-Key. It must do all that it does in the request's
+    own session.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **given: Any) -> None:  # noqa: ANN401
@@ -197,6 +198,7 @@ class ApiRoute(APIRoute):
 
         async def handle_once(request: Request) -> Response:
             request = JsonRequest(request.scope, request.receive)
+            await identify(request)
             try:
                 response = await handle(request)
             except _Replayed as replayed:

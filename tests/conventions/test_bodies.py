@@ -16,6 +16,7 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import SecretStr
 
 from app.config import Settings
+from app.kit.bodies import BadText, read_json
 from app.kit.db import Sessions
 from app.kit.sealing import new_key
 from app.main import ROUTERS, create_app
@@ -255,6 +256,25 @@ class TestAHostileRequest:
         body = b'{"ref": "cafe", "name": "\\ud83c\\udf70 \\\\u0000"}'
         answer = await operator.post("/v1/partners", content=body, headers=JSON)
         assert answer.json()["name"] == "\U0001f370 \\u0000"
+
+    async def test_of_nobody_is_not_even_read(self, client: httpx.AsyncClient) -> None:
+        for headers in (JSON, {**JSON, "Authorization": "Bearer tb_" + "x" * 40}):
+            for path in ("/v1/partners", "/v1/offers", "/v1/webhook-endpoints"):
+                answer = await client.post(path, content=b"{no JSON", headers=headers)
+                assert (path, answer.status_code) == (path, 401)
+
+    def test_takes_no_more_room_for_being_deep(self) -> None:
+        """A path for each of many values would be thousands of times the body."""
+        depth, width = 900, 10_000
+        bad = b"0," * width + b'"\\u0000"'
+        body = b'{"a":' + b"[" * depth + bad + b"]" * depth + b"}"
+        tracemalloc.start()
+        with pytest.raises(BadText) as told:
+            read_json(body)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert told.value.path == ("a", *[0] * (depth - 1), width)
+        assert most < 50 * len(body)
 
     @pytest.mark.parametrize("value", ["%00", "x" * 3_000])
     async def test_in_its_address_too(self, operator: httpx.AsyncClient, value: str) -> None:

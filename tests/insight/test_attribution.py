@@ -255,6 +255,14 @@ class TestGroups:
             with pytest.raises(Invalid):
                 await attribution.attribution(session, Asked(**asked))
 
+    async def test_are_of_all_days_there_are(self, sessions: Sessions, loaded: list[str]) -> None:
+        del loaded
+        for dimension in ("offer", "channel"):
+            everything = await read(sessions, dimension)
+            assert everything == await read(
+                sessions, dimension, since=date.min, until=date.max, read_price_microusd=None
+            )
+
 
 class TestOverHttp:
     async def test_a_partner_sees_its_own_sales_alone(
@@ -321,6 +329,21 @@ class TestOverHttp:
             "analyst": [[2_400], [2_000, 400], [2_000], [400]],
         }
         assert withheld == {"partner": [1, 2, 1, 1], "analyst": [0, 0, 0, 0]}
+
+    async def test_a_partner_cannot_find_a_return_in_a_sum(
+        self, client: httpx.AsyncClient, sessions: Sessions, loaded: list[str], make_key: MakeKey
+    ) -> None:
+        """Online nothing was sold and kept, but one purchase came back: it is somebody's."""
+        for _ in range(GROUP_MIN):
+            await pay(sessions, loaded[0], "clearing", 200)
+        for kind in ("clearing", "refund"):
+            await pay(sessions, loaded[1], kind, 700, acceptor_id="site", purchase_id="back")
+        await attribution.flush(sessions)
+        async with sessions.begin() as session:
+            cafe = await partners.find_partner(session, ref_or_id="cafe")
+        headers = {"Authorization": f"Bearer {await make_key('partner', cafe.id)}"}
+        answer = await client.get("/v1/attribution?group_by=channel", headers=headers)
+        assert [row["refunded_minor"] for row in answer.json()["items"]] == [None, None]
 
     async def test_what_x_costs_is_not_a_partners_affair(
         self, client: httpx.AsyncClient, sessions: Sessions, make_key: MakeKey

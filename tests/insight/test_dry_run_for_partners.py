@@ -86,10 +86,6 @@ class TestFigures:
         )
         assert found["sales_minor"] is not None
 
-    def test_have_two_digits(self) -> None:
-        wanted = {0: 0, 7: 7, 99: 99, 104: 100, 105: 110, 12_345: 12_000, 995_000: 1_000_000}
-        assert {one: dry_run_figures.two_digits(one) for one in wanted} == wanted
-
     def test_are_right_in_the_mean_and_off_by_no_more_than_one_of_the_group(self) -> None:
         counts, sales = [], []
         for _ in range(300):

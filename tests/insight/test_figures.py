@@ -60,6 +60,9 @@ class TestAPercentile:
         assert percentile(counted([0.1]), 90) == 1
         assert percentile(counted([10.0**6]), 50) == 2**17
 
+    def test_is_rounded_half_up(self) -> None:
+        assert percentile(counted([0.1]), 50) == 1  # 0.5
+
     async def test_has_its_buckets_from_the_database(self, sessions: Sessions) -> None:
         minutes = [0, 0.5, 1, 1.5, 2, 61, 64, 1_440, NINETY_DAYS, 2**17, 10**6]
         times = "CAST(:posted AS timestamptz) AS posted_at, at AS purchased_at"

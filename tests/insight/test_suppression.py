@@ -5,6 +5,10 @@ from itertools import combinations, product
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.insight import cells
+from app.insight.cells import Cell
+from app.insight.figures import SaleFigures, show
+from app.insight.rollup import BUCKETS
 from app.insight.suppression import GROUP_MIN, withheld
 
 Sizes = dict[tuple[str, ...], int]
@@ -29,7 +33,7 @@ def subtractions(sizes: Sizes, hidden: set[tuple[str, ...]]) -> list[list[int]]:
             for key in sizes:
                 sums.setdefault((*(key[place] for place in kept), key[-1]), []).append(key)
             for keys in sums.values():
-                left = [sizes[key] for key in keys if key in hidden and sizes[key]]
+                left = [sizes[key] for key in keys if key in hidden]
                 if any(key not in hidden for key in keys):
                     found.append(left)
     return found
@@ -50,9 +54,10 @@ class TestWithheld:
     def test_withholds_no_more_than_it_must(self) -> None:
         sizes = {("a", "USD"): 40, ("b", "USD"): 6, ("c", "USD"): 4, ("d", "USD"): 0}
         assert withheld(sizes) == {("b", "USD"), ("c", "USD"), ("d", "USD")}
+        assert withheld({("a", "USD"): 40, ("b", "USD"): 20}) == set()
 
-    def test_knows_that_nobody_is_no_group(self) -> None:
-        assert withheld({("a", "USD"): 40, ("b", "USD"): 0}) == {("b", "USD")}
+    def test_withholds_the_next_beside_one_of_which_all_was_returned(self) -> None:
+        assert withheld({("a", "USD"): 40, ("b", "USD"): 0}) == {("a", "USD"), ("b", "USD")}
 
     def test_looks_along_every_dimension(self) -> None:
         """One small cell: its row, its column and its neighbour's must not tell it."""
@@ -65,3 +70,14 @@ class TestWithheld:
 
     def test_has_nothing_to_withhold_of_nothing(self) -> None:
         assert withheld({}) == set()
+
+
+class TestMinutes:
+    def test_are_told_to_no_partner(self) -> None:
+        """What one purchase more changes in them would tell when its post was made."""
+        sales = SaleFigures(redemptions=50, delays=[50, *[0] * (BUCKETS - 1)])
+        assert show(None, sales, None)["median_minutes"] is not None
+        told = cells.suppress({("USD",): Cell(None, sales)})["USD",].sales
+        shown = show(None, told, None)
+        assert shown["redemptions"] == 50
+        assert (shown["median_minutes"], shown["p90_minutes"]) == (None, None)

@@ -304,6 +304,18 @@ class TestASlowReceiver:
         assert await post.claim(now=NOW, room_failing=0) == []
         assert len(await post.claim(now=NOW)) == 4
 
+    async def test_leaves_room_for_other_partners(self, post: Post, receiver: Receiver) -> None:
+        """However many endpoints its partner has, and however old is what waits for them."""
+        for _ in range(3):
+            await post.endpoint(receiver.url, partner="many")
+        await announce(post, "s", "t", "u", partner="many", now=NOW - HOUR)
+        one = await post.endpoint(receiver.url)
+        await announce(post, "tea")
+        taken = await post.claim(now=NOW, room=4)
+        assert [own.endpoint.id == one.id for own in taken].count(True) == 1
+        await announce(post, "cake")
+        assert [own.endpoint.id for own in await post.claim(now=NOW, room=1)] == [one.id]
+
 
 class TestReplay:
     async def test_sends_one_again_under_its_id_and_number(

@@ -1,7 +1,9 @@
 """Where a delivery may go, whatever a name, a spelling or a redirect says."""
 
 import asyncio
+import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -27,6 +29,26 @@ from tests.programme import NOW
 PUBLIC = "93.184.216.34"
 NOBODY = Guard((), resolve_host)
 BODY = b"{}"
+
+
+class TestALookup:
+    async def test_that_lasts_holds_up_nothing_else(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Such as is asked for by who has a slow name server."""
+        over = threading.Event()
+
+        def slow(*_given: object, **_more: object) -> list[object]:
+            over.wait(60)
+            return []
+
+        monkeypatch.setattr(socket, "getaddrinfo", slow)
+        lookups = [asyncio.create_task(resolve_host("slow.example")) for _ in range(100)]
+        try:
+            await asyncio.sleep(0)
+            async with asyncio.timeout(10):
+                await asyncio.to_thread(str)
+        finally:
+            over.set()
+            await asyncio.gather(*lookups)
 
 
 class TestAnAddress:

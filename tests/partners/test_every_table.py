@@ -98,11 +98,20 @@ APPEND_ONLY = ("audit_entries", "consents", "transfers")
 OWNER = {
     "partners": "id",
     **dict.fromkeys(
-        ("acceptors", "api_keys", "offers", "sales", "sales_days", "webhook_endpoints"),
+        (
+            "acceptors",
+            "api_keys",
+            "offers",
+            "sales",
+            "sales_days",
+            "sales_hours",
+            "sales_part_days",
+            "webhook_endpoints",
+        ),
         "partner_id",
     ),
     **dict.fromkeys(
-        ("offer_counters", "offer_versions", "post_days"),
+        ("offer_counters", "offer_versions", "post_days", "post_hours"),
         "(SELECT partner_id FROM offers o WHERE o.id = offer_id)",
     ),
     **dict.fromkeys(

@@ -41,14 +41,14 @@ SECRETS = {
     "key": "SELECT encode(hash, 'hex') FROM api_keys",
 }
 GROUPS = (
-    "offer", "hashtag", "partner", "network", "channel", "customer_kind", "country", "day",
+    "offer", "hashtag", "partner", "network", "channel", "customer_kind", "country", "day", "week",
 )  # fmt: skip
 # What each filter is tried with that is no list of values, or that a name of the world's is put in;
 # a new filter needs a line here.
 TRIED: dict[str, list[str]] = {
     "limit": ["5"],
     "month": ["2026-07", "2026-08"],
-    "group_by": [*GROUPS, ",".join(GROUPS)],
+    "group_by": [*GROUPS, "offer,channel,customer_kind,day"],
     "offer": ["tea", "{offer_id}"],
     "offer_ref": ["tea"],
     "partner": ["cafe", "{partner}"],
@@ -57,6 +57,7 @@ TRIED: dict[str, list[str]] = {
     "country": ["US"],
     "currency": ["USD"],
     "endpoint": ["{endpoint_id}"],
+    "costs": ["false"],
     "runs_from": ["2026-07-01T00:00:00Z"],
     "runs_until": ["2026-08-01T00:00:00Z"],
     "purchased_since": ["2026-07-01T00:00:00Z"],

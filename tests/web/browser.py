@@ -1,6 +1,7 @@
 """A browser without scripts: what it shows, and the forms that a person can send."""
 
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import Any
@@ -148,3 +149,6 @@ class Browser:
 
 def query_of(address: str) -> dict[str, Any]:
     return {name: values[0] for name, values in parse_qs(urlsplit(address).query).items()}
+
+
+NewBrowser = Callable[..., Awaitable[Browser]]

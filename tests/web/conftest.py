@@ -1,10 +1,9 @@
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
 import pytest
-from browser import Browser
 from pydantic import AnyHttpUrl, SecretStr
 
 from app.config import Settings
@@ -12,8 +11,7 @@ from app.kit.db import Sessions
 from app.main import create_app
 from tests.hand_offs import SECRET
 from tests.stand_in import StandIn, StartX
-
-NewBrowser = Callable[..., Awaitable[Browser]]
+from tests.web.browser import Browser, NewBrowser
 
 
 class Clock:

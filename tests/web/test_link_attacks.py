@@ -6,8 +6,6 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from browser import Browser, Page, query_of
-from conftest import NewBrowser
 from httpx import AsyncClient
 from pydantic import AnyHttpUrl
 from sqlalchemy import text
@@ -17,6 +15,7 @@ from app.main import create_app
 from app.web.words import WORDS
 from tests.hand_offs import make_link
 from tests.stand_in import StandIn
+from tests.web.browser import Browser, NewBrowser, Page, query_of
 
 EN = WORDS["en"]
 

@@ -7,8 +7,6 @@ from typing import Any
 
 import httpx
 import pytest
-from browser import Browser, Page
-from conftest import NewBrowser
 from sqlalchemy import text
 
 from app.kit.db import Sessions
@@ -20,6 +18,7 @@ from app.upkeep.jobs import run_job
 from app.web.words import CONSENT_VERSION, WORDS
 from tests.hand_offs import make_link
 from tests.replies.outbox import reply
+from tests.web.browser import Browser, NewBrowser, Page
 
 EN = WORDS["en"]
 
