@@ -4,7 +4,7 @@ route names the others itself: `responses=problems(NotFound, Conflict)`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import APIRouter
 from fastapi.dependencies.models import Dependant
@@ -18,6 +18,14 @@ from app.kit.http import PROBLEM, PROBLEM_SCHEMA
 Schema = dict[str, Any]
 Document = dict[str, Any]
 Responses = dict[int | str, dict[str, Any]]
+
+
+class Webhooks(NamedTuple):
+    """`items` by type of event, and the `schemas` that they refer to by name."""
+
+    items: Mapping[str, Schema]
+    schemas: Mapping[str, Schema]
+
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
@@ -167,7 +175,13 @@ def lines(schema: Schema, description: str) -> Schema:
     return {NDJSON: {"schema": {"type": "array", "items": schema, "description": description}}}
 
 
-def document(routers: Sequence[APIRouter], *, title: str, version: str) -> Document:
+def document(
+    routers: Sequence[APIRouter],
+    *,
+    webhooks: Webhooks,
+    title: str,
+    version: str,
+) -> Document:
     routes = [
         route
         for router in routers
@@ -183,6 +197,8 @@ def document(routers: Sequence[APIRouter], *, title: str, version: str) -> Docum
         tags=[{"name": name, "description": text} for name, text in _TAGS.items() if name in used],
         routes=routes,
     )
+    given["webhooks"] = webhooks.items
+    given["components"]["schemas"] |= webhooks.schemas
     found: Document = _mended(given, given["components"]["schemas"])
     components = found["components"]
     components["responses"] = {
