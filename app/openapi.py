@@ -115,6 +115,7 @@ _PROBLEMS: Mapping[int, tuple[str, str]] = {
     409: ("Conflict", "The state of things does not allow it; `code` tells what of it."),
     412: ("PreconditionFailed", "It has changed meanwhile: read it again."),
     413: ("BodyTooLarge", "The body is larger than the service takes."),
+    414: ("AddressTooLong", "The address, with all its values, is longer than the service takes."),
     422: (
         "Invalid",
         "Understood, and it cannot be done as it stands. `errors` points to each failure.",
@@ -306,6 +307,7 @@ def _complete(operation: Schema, route: APIRoute) -> None:
         401: has_key,
         403: roles is not None,
         413: is_read,
+        414: any(_takes_several(parameter) for parameter in parameters),
         422: route.body_field is not None or "parameters" in operation,
         429: has_key,
         500: True,
@@ -339,13 +341,16 @@ def _told(responses: Schema, headers: Sequence[str]) -> Schema:
     return told
 
 
+def _takes_several(parameter: Schema) -> bool:
+    return bool(parameter["schema"].get("type") == "array")
+
+
 def _describe(parameter: Schema) -> None:
     description, example = _PARAMETERS.get(parameter["name"].lower(), (None, None))
     if description is not None:
         parameter.setdefault("description", description)
     if example is not None:
-        is_several = parameter["schema"].get("type") == "array"
-        parameter.setdefault("example", [example] if is_several else example)
+        parameter.setdefault("example", [example] if _takes_several(parameter) else example)
 
 
 def _link(found: Document) -> None:
