@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple
 from uuid import UUID
 
@@ -195,6 +196,7 @@ _HEADERS: list[dict[str, Any]] = [
 ]
 
 
+@cache
 def webhooks() -> Webhooks:
     bodies = dict.fromkeys(told.body for told in BODIES.values())
     _, schemas = models_json_schema(
