@@ -144,7 +144,7 @@ class TestADryRun:
             waiting = [asyncio.create_task(ask(one)) for one in (owner, other)]
             await asyncio.sleep(0)
             with pytest.raises(TooManyRequests):
-                await ask(owner)
+                await asyncio.wait_for(ask(owner), timeout=10)
         for one in waiting:
             with pytest.raises(NotFound):
                 await one
