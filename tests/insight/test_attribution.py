@@ -362,6 +362,8 @@ class TestOverHttp:
         self, client: httpx.AsyncClient, make_key: MakeKey
     ) -> None:
         headers = {"Authorization": f"Bearer {await make_key('analyst')}"}
+        answer = await client.get("/v1/attribution?group_by=4111111111111111", headers=headers)
+        assert "4111" not in answer.text
         answer = await client.get("/v1/attribution?group_by=colour", headers=headers)
         assert answer.status_code == 422
         assert "'colour'" in answer.json()["detail"]
