@@ -240,6 +240,17 @@ class TestGroups:
         } == {"soup": 10_000, "tea": 0}
         assert [row["x_cost_microusd"] for row in await read(sessions, "day", **price)] == [None]
 
+    async def test_cost_what_was_read_on_a_day_without_a_post_of_its_own(
+        self, sessions: Sessions, settings: Settings, loaded: list[str]
+    ) -> None:
+        late = make_post(loaded[0], "tea", posted_at=NOW - timedelta(days=1))
+        await Enroller(sessions, settings).enrol(
+            [late], source="x:activity", now=NOW + timedelta(days=1)
+        )
+        tomorrow = {"since": NOW.date() + timedelta(days=1), "read_price_microusd": 5_000}
+        (row,) = await read(sessions, "offer", **tomorrow)
+        assert (row["offer"], row["posts"], row["x_cost_microusd"]) == ("tea", 0, 5_000)
+
     @pytest.mark.parametrize(
         "asked",
         [
