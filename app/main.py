@@ -84,7 +84,8 @@ def create_app(
         redoc_url=None,
         lifespan=lifespan,
     )
-    told = partial(document, ROUTERS, title=settings.programme_name, version=__version__)
+    routers = (*ROUTERS, upkeep.router) if settings.test_clock else ROUTERS
+    told = partial(document, routers, title=settings.programme_name, version=__version__)
     app.openapi = cache(told)  # type: ignore[method-assign]
     app.state.settings = settings
     app.state.sessions = sessions
@@ -109,10 +110,8 @@ def create_app(
     app.add_middleware(UnexpectedErrors)
     app.add_middleware(RateLimitHeaders)
     problems.install(app)
-    for router in ROUTERS:
+    for router in routers:
         app.include_router(router)
-    if settings.test_clock:
-        app.include_router(upkeep.router)
     app.mount("/static", static)
     return app
 

@@ -40,18 +40,29 @@ _TAGS: Mapping[str, str] = {
     "transactions": "Card transactions, each answered with what became of its purchase.",
     "ledger": "Money: statement credits, adjustments, invoices.",
     "claims": "Purchases that a member misses.",
+    "webhooks": "What a partner's own server is told, and what became of each delivery.",
+    "test clock": "Time that moves when it is told to, for who tries an integration.",
 }
 
 # A parameter of these names means the same in every route. The examples are of one story, which the
 # schemas' examples tell as well.
-_PARAMETERS: Mapping[str, tuple[str, str | None]] = {
+_PARAMETERS: Mapping[str, tuple[str, str | bool | None]] = {
+    "action": ("what was done, such as `offer.publish`", None),
+    "actor": ("who did it: `key:` and the key's `id`, or what has no key", None),
     "account_id": ("the account's id on its network, which outlives its handle", "2244994945"),
     "batch_id": ("the credit batch's `id`", "0198f0c2-7d10-7000-8000-000000000009"),
     "card_ref": ("the issuer's own name for the card", "card-7f3a"),
     "claim_id": ("the claim's `id`", "0198f0c2-7d10-7000-8000-000000000007"),
     "crc_token": ("what X wants signed", "challenge-5f2c9d01"),
     "cursor": ("`next_cursor` of the page before", None),
-    "if-match": ("the offer's `ETag`: if it has changed since, nothing is done", None),
+    "delivery_id": ("the delivery's `id`", "0198f0c2-7d10-7000-8000-00000000000d"),
+    "endpoint": ("the webhook endpoint's `id`", None),
+    "endpoint_id": ("the webhook endpoint's `id`", "0198f0c2-7d10-7000-8000-00000000000c"),
+    "event": ("of this type alone", None),
+    "forfeit": ("give up what is owed and not yet credited, and what may yet be", True),
+    "format": ("of the file", None),
+    "if-match": ("its `ETag`: if it has changed since, nothing is done", None),
+    "if-none-match": ("its `ETag`, or several: if it has not changed since, 304", None),
     "key_id": ("the key's `id`", "0198f0c2-7d10-7000-8000-000000000006"),
     "limit": ("how many items a page has at most", None),
     "locale": ("the language of the sentences", None),
@@ -60,11 +71,17 @@ _PARAMETERS: Mapping[str, tuple[str, str | None]] = {
     "month": ("of UTC", "2026-07"),
     "network": ("the network, such as `x`", "x"),
     "offer_id": ("the offer's `id`", "0198f0c2-7d10-7000-8000-000000000003"),
+    "partner": ("the partner's `ref` or `id`", "corner-coffee"),
     "post_id": ("the post's id on its network", "1945000000000000001"),
-    "since": ("the first day, of UTC", None),
+    "purchased_since": ("from then on", None),
+    "purchased_until": ("before then", None),
+    "redemption_id": ("the redemption's `id`", "0198f0c2-7d10-7000-8000-00000000000b"),
+    "since": ("from then on", None),
     "state": ("of these alone", None),
+    "subject_id": ("the id of what was changed", None),
+    "subject_kind": ("what was changed, such as `offer`", None),
     "transaction_id": ("the card transaction's `id`", "tx-1002"),
-    "until": ("the last day, of UTC", None),
+    "until": ("before then", None),
     "x-twitter-webhooks-signature": ("`sha256=` and X's signature of the body", None),
 }
 
@@ -72,11 +89,14 @@ _PARAMETERS: Mapping[str, tuple[str, str | None]] = {
 _LEADS_TO: Mapping[str, str] = {
     "BatchOut": "batch_id",
     "ClaimOut": "claim_id",
+    "DeliveryOut": "delivery_id",
     "ExplainedClaim": "claim_id",
     "MemberOut": "member_id",
     "MerchantOut": "merchant_id",
     "NewKeyOut": "key_id",
+    "NewSecretOut": "endpoint_id",
     "OfferOut": "offer_id",
+    "PartnerOut": "partner",
 }
 
 _PROBLEMS: Mapping[int, tuple[str, str]] = {
@@ -98,8 +118,25 @@ _PROBLEMS: Mapping[int, tuple[str, str]] = {
     500: ("InternalError", "A mistake of ours, which the log has under `error_id`."),
     503: ("Unavailable", "Not now: try again."),
 }
-_HEADERS: Mapping[int, Schema] = {
-    401: {"WWW-Authenticate": {"description": "`Bearer`", "schema": {"type": "string"}}},
+_COUNT: Schema = {"type": "integer", "minimum": 0}
+_HEADERS: Mapping[str, Schema] = {
+    "Idempotency-Replayed": {
+        "description": "`true`: the answer of the first time; nothing was done",
+        "schema": {"type": "string", "enum": ["true"]},
+    },
+    "RateLimit-Limit": {
+        "description": "requests a minute, of a key with a limit",
+        "schema": _COUNT,
+    },
+    "RateLimit-Remaining": {"description": "how many are left of them now", "schema": _COUNT},
+    "RateLimit-Reset": {"description": "seconds until all of them are there", "schema": _COUNT},
+    "Retry-After": {"description": "seconds to wait", "schema": _COUNT},
+    "WWW-Authenticate": {"description": "`Bearer`", "schema": {"type": "string"}},
+}
+_OF_A_LIMIT = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
+_OF_A_PROBLEM: Mapping[int, Sequence[str]] = {
+    401: ("WWW-Authenticate",),
+    429: ("Retry-After", *_OF_A_LIMIT),
 }
 
 # In place of FastAPI's words, where a route has none of its own.
@@ -113,7 +150,7 @@ _FASTAPI_SAYS = ("OK", "Successful Response")
 ETAG: dict[str, Any] = {
     "headers": {
         "ETag": {
-            "description": "of the offer as it stands: for `If-Match`",
+            "description": "of it as it stands: for `If-Match` and `If-None-Match`",
             "schema": {"type": "string", "pattern": '^"[^"]+"$'},
         }
     }
@@ -137,12 +174,13 @@ def document(routers: Sequence[APIRouter], *, title: str, version: str) -> Docum
         for route in router.routes
         if isinstance(route, APIRoute) and router.include_in_schema
     ]
+    used = {tag for route in routes for tag in route.tags}
     given = get_openapi(
         title=title,
         version=version,
         description=DESCRIPTION,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
-        tags=[{"name": name, "description": text} for name, text in _TAGS.items()],
+        tags=[{"name": name, "description": text} for name, text in _TAGS.items() if name in used],
         routes=routes,
     )
     found: Document = _mended(given, given["components"]["schemas"])
@@ -150,6 +188,7 @@ def document(routers: Sequence[APIRouter], *, title: str, version: str) -> Docum
     components["responses"] = {
         name: _response(status, text) for status, (name, text) in _PROBLEMS.items()
     }
+    components["headers"] = dict(_HEADERS)
     schemas = components["schemas"]
     schemas["Problem"] = PROBLEM_SCHEMA
     for unused in ("HTTPValidationError", "ValidationError"):
@@ -207,7 +246,12 @@ def _response(status: int, text: str) -> Schema:
         "description": text,
         "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
-    return told | ({"headers": _HEADERS[status]} if status in _HEADERS else {})
+    names = _OF_A_PROBLEM.get(status, ())
+    return told | ({"headers": _headers(names)} if names else {})
+
+
+def _headers(names: Sequence[str]) -> Schema:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
 def _show_page(name: str, schema: Schema, schemas: Mapping[str, Schema]) -> None:
@@ -230,21 +274,24 @@ def _complete(operation: Schema, route: APIRoute) -> None:
     roles = next((call.roles for call in calls if hasattr(call, "roles")), None)
     operation["operationId"] = route.name
     operation["summary"] = route.name.replace("_", " ").capitalize()
+    has_key = "security" in operation
     if roles is not None:
         operation["x-roles"] = list(roles)
-        told = f"**For** {', '.join(roles)}."
+    if has_key:
+        told = f"**For** {', '.join(roles or ('every key',))}."
         operation["description"] = f"{operation.get('description', '')}\n\n{told}".strip()
-    for parameter in operation.get("parameters", ()):
+    parameters = operation.get("parameters", ())
+    for parameter in parameters:
         _describe(parameter)
     responses = operation["responses"]
     is_read = "requestBody" in operation
     applies = {
         400: route.body_field is not None,
-        401: roles is not None,
+        401: has_key,
         403: roles is not None,
         413: is_read,
         422: route.body_field is not None or "parameters" in operation,
-        429: roles is not None,
+        429: has_key,
         500: True,
         503: get_sessions in calls,
     }
@@ -253,13 +300,27 @@ def _complete(operation: Schema, route: APIRoute) -> None:
             responses[str(status)] = _problem(status)
         elif "HTTPValidationError" in str(responses.get(str(status))):
             del responses[str(status)]
-    for status, response in responses.items():
+    headers: list[str] = []
+    if has_key:
+        headers += _OF_A_LIMIT
+    if any(parameter["name"] == "Idempotency-Key" for parameter in parameters):
+        headers.append("Idempotency-Replayed")
+    operation["responses"] = _told(responses, headers)
+
+
+def _told(responses: Schema, headers: Sequence[str]) -> Schema:
+    told = {}
+    for status, response in sorted(responses.items()):
         if "$ref" in response:
-            responses[status] = {"$ref": response["$ref"]}
-        elif response["description"] in _FASTAPI_SAYS:
+            told[status] = {"$ref": response["$ref"]}
+            continue
+        told[status] = response
+        if response["description"] in _FASTAPI_SAYS:
             was_so = status == "200" and "201" in responses
             response["description"] = "It was so already." if was_so else _DONE[status]
-    operation["responses"] = dict(sorted(responses.items()))
+        if headers:
+            response["headers"] = {**response.get("headers", {}), **_headers(headers)}
+    return told
 
 
 def _describe(parameter: Schema) -> None:
@@ -267,7 +328,8 @@ def _describe(parameter: Schema) -> None:
     if description is not None:
         parameter.setdefault("description", description)
     if example is not None:
-        parameter.setdefault("example", example)
+        is_several = parameter["schema"].get("type") == "array"
+        parameter.setdefault("example", [example] if is_several else example)
 
 
 def _link(found: Document) -> None:

@@ -5,15 +5,27 @@ import hmac
 import json
 import re
 from datetime import UTC, datetime
+from ipaddress import ip_network
 from typing import Any
 
 import httpx
+from pydantic import SecretStr
 
+from app.kit.sealing import new_key
 from tests.document import NDJSON, Document, Operation, write_lines
 
 SECRET = "consumer-secret"
+SETTINGS: dict[str, Any] = {
+    "x_consumer_secret": SecretStr(SECRET),
+    "secret_keys": SecretStr(new_key()),
+    "webhooks_allow": (ip_network("127.0.0.0/8"),),
+    "rate_limit_per_minute": 0,
+    "wrong_keys_per_minute": 0,
+}
 # On this day the story is told.
 TOLD = datetime(2026, 7, 15, 12, tzinfo=UTC)
+# Where the partner's server is: names are not looked up in a test.
+HERE = "127.0.0.1"
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 ID = re.compile(r"0198f0c2-7d10-7000-8000-[0-9a-f]{12}")
 
@@ -26,11 +38,31 @@ STORY: list[tuple[str, str, int]] = [
     ("operator", "create_key", 1),
     ("operator", "create_key", 0),
     ("operator", "list_keys", 0),
+    ("partner", "get_current_key", 0),
+    ("operator", "change_key", 0),
+    ("operator", "change_key", 1),
+    ("partner", "rotate_key", 0),
+    ("partner", "get_partner", 0),
+    ("operator", "change_partner", 0),
+    ("partner", "create_webhook_endpoint", 0),
+    ("partner", "list_webhook_endpoints", 0),
+    ("partner", "change_webhook_endpoint", 0),
+    ("partner", "get_webhook_endpoint", 0),
+    ("partner", "rotate_webhook_secret", 0),
+    ("partner", "create_merchant", 0),
+    ("partner", "withdraw_merchant", 0),
     ("partner", "create_merchant", 0),
     ("partner", "list_merchants", 0),
+    ("operator", "refuse_merchant", 0),
+    ("partner", "get_merchant", 0),
+    ("partner", "correct_merchant", 0),
     ("operator", "confirm_merchant", 0),
     ("partner", "create_offer", 0),
     ("partner", "list_offers", 0),
+    ("partner", "publish_offer", 0),
+    ("operator", "refuse_offer", 0),
+    ("partner", "publish_offer", 0),
+    ("partner", "withdraw_offer", 0),
     ("partner", "publish_offer", 0),
     ("operator", "approve_offer", 0),
     ("operator", "change_offer", 0),
@@ -55,6 +87,9 @@ STORY: list[tuple[str, str, int]] = [
     ("processor", "take_batch", 0),
     ("issuer", "explain_transaction", 0),
     ("partner", "list_redemptions", 0),
+    ("partner", "get_redemption", 0),
+    ("partner", "export_redemptions", 0),
+    ("analyst", "export_redemptions", 0),
     ("analyst", "get_attribution", 0),
     ("partner", "get_performance", 0),
     ("partner", "dry_run_offer", 0),
@@ -82,7 +117,15 @@ STORY: list[tuple[str, str, int]] = [
     ("issuer", "remove_account", 0),
     ("issuer", "remove_card", 0),
     ("partner", "end_offer", 0),
+    ("issuer", "export_member", 0),
+    ("issuer", "erase_member", 0),
+    ("partner", "send_test_webhook", 0),
+    ("partner", "replay_webhook_delivery", 0),
+    ("partner", "replay_webhook_range", 0),
+    ("partner", "list_webhook_deliveries", 0),
+    ("partner", "delete_webhook_endpoint", 0),
     ("operator", "revoke_key", 0),
+    ("operator", "list_audit_entries", 0),
     ("nobody", "metrics", 0),
 ]
 
@@ -121,14 +164,14 @@ class Story:
     def today(self, example: Any) -> Any:
         return json.loads(self._today(json.dumps(example)))
 
-    def _address(self, operation: Operation) -> tuple[str, dict[str, str]]:
+    def _address(self, operation: Operation) -> tuple[str, dict[str, Any]]:
         path, query = operation.path, {}
         for parameter in operation.told.get("parameters", ()):
             if parameter["in"] == "path":
                 value = self._today(parameter["example"])
                 path = path.replace(f"{{{parameter['name']}}}", value)
-            elif parameter["in"] == "query" and parameter["required"]:
-                query[parameter["name"]] = self._today(parameter["example"])
+            elif parameter["in"] == "query" and "example" in parameter:
+                query[parameter["name"]] = self.today(parameter["example"])
         return path, query
 
     def _today(self, told: str) -> str:
@@ -136,6 +179,7 @@ class Story:
             moment = datetime.fromisoformat(found[0]) + self._later
             return moment.isoformat().replace("+00:00", "Z")
 
+        told = told.replace("shop.example", HERE)
         return ID.sub(lambda found: self._ids[found[0]], TIME.sub(later, told))
 
     def _learn(self, operation: Operation, answer: httpx.Response) -> None:

@@ -22,6 +22,7 @@ from app.insight.schemas import (
     DryRunOut,
     ExplainedPost,
     ExplainedTransaction,
+    ExportedRedemption,
     PerformanceOut,
     RedemptionOut,
 )
@@ -29,7 +30,7 @@ from app.kit.downloads import Download, Write
 from app.kit.fields import ExternalId, NetworkName, is_no_card_number
 from app.kit.months import MonthName
 from app.kit.pagination import Page, PagingDep, make_page
-from app.openapi import problems
+from app.openapi import lines, problems
 from app.partners.auth import Principal, require
 from app.partners.idempotency import ApiRoute
 from app.partners.tenancy import TenantSession
@@ -162,7 +163,15 @@ def get_exports(request: Request) -> Exports:
 @router.get(
     "/redemptions/export",
     response_class=Response,
-    responses={200: {"content": {kind.split(";")[0]: {} for kind in MEDIA_TYPES.values()}}},
+    responses={
+        200: {
+            "content": {
+                MEDIA_TYPES["csv"]: {"schema": {"type": "string"}},
+                **lines(ExportedRedemption.model_json_schema(), "a redemption a line"),
+                MEDIA_TYPES["parquet"]: {"schema": {"type": "string", "format": "binary"}},
+            }
+        }
+    },
 )
 async def export_redemptions(
     sessions: SessionsDep,

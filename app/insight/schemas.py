@@ -320,6 +320,13 @@ class RedemptionOut(BaseModel):
         )
 
 
+class ExportedRedemption(RedemptionOut):
+    """A line of the export. `posted_at` and `minutes_from_post` are the programme's alone."""
+
+    posted_at: datetime | None = None
+    minutes_from_post: int | None = None
+
+
 class UsageOut(BaseModel):
     kind: str
     units: int

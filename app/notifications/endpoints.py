@@ -4,6 +4,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query
 
 from app.deps import NowDep, SettingsDep
+from app.errors import Conflict, NotFound, Unavailable
 from app.kit.fields import Instant
 from app.kit.pagination import Page, PagingDep, make_page
 from app.kit.sealing import Sealer
@@ -19,6 +20,7 @@ from app.notifications.schemas import (
     ReplayedOut,
     ReplayIn,
 )
+from app.openapi import problems
 from app.partners.auth import Principal, require
 from app.partners.idempotency import ApiRoute
 from app.partners.schemas import PartnerRefOrId
@@ -51,7 +53,9 @@ SealerDep = Annotated[Sealer, Depends(_sealer)]
 CheckedChange = Annotated[str | None, Depends(_checked_change)]
 
 
-@router.post("/webhook-endpoints", status_code=201)
+@router.post(
+    "/webhook-endpoints", status_code=201, responses=problems(Conflict, NotFound, Unavailable)
+)
 async def create_webhook_endpoint(
     body: EndpointIn,
     url: CheckedUrl,
@@ -77,27 +81,29 @@ async def create_webhook_endpoint(
     return NewSecretOut.with_secret(row, secret)
 
 
-@router.get("/webhook-endpoints")
+@router.get("/webhook-endpoints", responses=problems(NotFound))
 async def list_webhook_endpoints(
     _who: Partner,
     session: TenantSession,
     paging: PagingDep,
     partner: Annotated[PartnerRefOrId | None, Query(description="ref or id")] = None,
 ) -> Page[EndpointOut]:
+    """The oldest first; a partner is shown its own."""
     rows = await service.list_endpoints(
         session, partner=partner, after=paging.after, limit=paging.limit + 1
     )
     return make_page(rows, paging, show=EndpointOut.of, row_id=lambda row: row.endpoint.id)
 
 
-@router.get("/webhook-endpoints/{endpoint_id}")
+@router.get("/webhook-endpoints/{endpoint_id}", responses=problems(NotFound))
 async def get_webhook_endpoint(
     endpoint_id: UUID, _who: Partner, session: TenantSession
 ) -> EndpointOut:
+    """As it stands; never its secret."""
     return EndpointOut.of(await service.get_endpoint(session, endpoint_id=endpoint_id))
 
 
-@router.patch("/webhook-endpoints/{endpoint_id}")
+@router.patch("/webhook-endpoints/{endpoint_id}", responses=problems(NotFound))
 async def change_webhook_endpoint(
     endpoint_id: UUID,
     body: EndpointChange,
@@ -118,7 +124,7 @@ async def change_webhook_endpoint(
     return EndpointOut.of(row)
 
 
-@router.delete("/webhook-endpoints/{endpoint_id}", status_code=204)
+@router.delete("/webhook-endpoints/{endpoint_id}", status_code=204, responses=problems(NotFound))
 async def delete_webhook_endpoint(
     endpoint_id: UUID, who: Partner, session: TenantSession, now: NowDep
 ) -> None:
@@ -126,7 +132,9 @@ async def delete_webhook_endpoint(
     await service.delete_endpoint(session, actor=who.actor, endpoint_id=endpoint_id, now=now)
 
 
-@router.post("/webhook-endpoints/{endpoint_id}/rotate-secret")
+@router.post(
+    "/webhook-endpoints/{endpoint_id}/rotate-secret", responses=problems(NotFound, Unavailable)
+)
 async def rotate_webhook_secret(
     endpoint_id: UUID,
     who: Partner,
@@ -147,7 +155,9 @@ async def rotate_webhook_secret(
     return NewSecretOut.with_secret(row, secret)
 
 
-@router.post("/webhook-endpoints/{endpoint_id}/test", status_code=201)
+@router.post(
+    "/webhook-endpoints/{endpoint_id}/test", status_code=201, responses=problems(Conflict, NotFound)
+)
 async def send_test_webhook(
     endpoint_id: UUID, _who: Partner, session: TenantSession, now: NowDep
 ) -> DeliveryOut:
@@ -157,7 +167,7 @@ async def send_test_webhook(
     return DeliveryOut.of(await service.send_test(session, endpoint_id=endpoint_id, now=now))
 
 
-@router.post("/webhook-endpoints/{endpoint_id}/replay")
+@router.post("/webhook-endpoints/{endpoint_id}/replay", responses=problems(Conflict, NotFound))
 async def replay_webhook_range(
     endpoint_id: UUID, body: ReplayIn, _who: Partner, session: TenantSession, now: NowDep
 ) -> ReplayedOut:
@@ -195,7 +205,7 @@ async def list_webhook_deliveries(
     return make_page(rows, paging, show=DeliveryOut.of, row_id=lambda row: row.id)
 
 
-@router.post("/webhook-deliveries/{delivery_id}/replay")
+@router.post("/webhook-deliveries/{delivery_id}/replay", responses=problems(Conflict, NotFound))
 async def replay_webhook_delivery(
     delivery_id: UUID, _who: Partner, session: TenantSession, now: NowDep
 ) -> DeliveryOut:

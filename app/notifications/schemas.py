@@ -33,10 +33,35 @@ Events = Annotated[
 ]
 
 
-class EndpointIn(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+_ENDPOINT: dict[str, Any] = {
+    "id": "0198f0c2-7d10-7000-8000-00000000000c",
+    "partner": "corner-coffee",
+    "url": "https://shop.example/tagback",
+    "events": ["coupon.loaded", "redemption.earned"],
+    "description": "the till",
+    "enabled": True,
+    "disabled_because": None,
+    "failing_since": None,
+    "former_secret_until": None,
+    "created_at": "2026-07-02T09:00:00Z",
+}
 
-    url: Url = Field(description="https, at a public address", examples=["https://shop.example/t"])
+
+class EndpointIn(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "url": "https://shop.example/tagback",
+                    "events": ["coupon.loaded", "redemption.earned"],
+                    "description": "the till",
+                }
+            ]
+        },
+    )
+
+    url: Url = Field(description="https, at a public address")
     events: Events = None
     description: ShortText | None = None
     partner: PartnerRefOrId | None = Field(
@@ -47,7 +72,9 @@ class EndpointIn(BaseModel):
 class EndpointChange(BaseModel):
     """What is not given stays as it is."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"events": None, "enabled": True}]}
+    )
 
     url: Url | None = None
     events: Events = None
@@ -67,6 +94,8 @@ class EndpointOut(BaseModel):
     the failures since it last answered well.
     """
 
+    model_config = ConfigDict(json_schema_extra={"examples": [_ENDPOINT]})
+
     id: UUID
     partner: str
     url: str
@@ -84,7 +113,15 @@ class EndpointOut(BaseModel):
 
 
 class NewSecretOut(EndpointOut):
-    secret: str = Field(description="shown this once", examples=["whsec_…"])
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {**_ENDPOINT, "secret": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDPQvDk1a9Tcs="}
+            ]
+        }
+    )
+
+    secret: str = Field(description="shown this once")
 
     @classmethod
     def with_secret(cls, row: EndpointRow, secret: str) -> Self:
@@ -102,6 +139,28 @@ class DeliveryOut(BaseModel):
     """`id` is the `webhook-id` of every attempt. `attempts`, since it was announced or last
     replayed; `next_attempt_at` is null once it is delivered or parked.
     """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "0198f0c2-7d10-7000-8000-00000000000d",
+                    "endpoint_id": "0198f0c2-7d10-7000-8000-00000000000c",
+                    "event": "webhook.test",
+                    "subject": "endpoint:0198f0c2-7d10-7000-8000-00000000000c",
+                    "sequence": 1,
+                    "data": {"endpoint_id": "0198f0c2-7d10-7000-8000-00000000000c"},
+                    "state": "queued",
+                    "attempts": 0,
+                    "last_status": None,
+                    "last_error": None,
+                    "next_attempt_at": "2026-07-15T12:00:00Z",
+                    "created_at": "2026-07-15T12:00:00Z",
+                    "ended_at": None,
+                }
+            ]
+        }
+    )
 
     id: UUID
     endpoint_id: UUID
@@ -128,7 +187,12 @@ class DeliveryOut(BaseModel):
 class ReplayIn(BaseModel):
     """What was announced from `since` on and before `until`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"since": "2026-07-15T00:00:00Z", "until": "2026-07-16T00:00:00Z"}]
+        },
+    )
 
     since: Instant
     until: Instant
@@ -141,4 +205,6 @@ class ReplayIn(BaseModel):
 
 
 class ReplayedOut(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"replayed": 412}]})
+
     replayed: int

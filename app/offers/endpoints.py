@@ -98,7 +98,7 @@ async def list_offers(
     response_model=OfferOut,
     responses={
         200: ETAG,
-        304: {"description": "as `If-None-Match` has it"},
+        304: {"description": "As `If-None-Match` has it.", **ETAG},
         **problems(NotFound),
     },
 )
@@ -108,7 +108,7 @@ async def get_offer(
     _: Reader,
     now: NowDep,
     response: Response,
-    if_none_match: Annotated[str | None, Header()] = None,
+    if_none_match: Annotated[str | None, Header(max_length=1_000)] = None,
 ) -> OfferOut | Response:
     """As it stands, with what is taken of its caps; 304 where `If-None-Match` names its `ETag`."""
     shown = await service.get(session, offer_id=offer_id)

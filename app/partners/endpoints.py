@@ -74,7 +74,7 @@ async def change_partner(
     who: OperatorDep,
     session: SessionDep,
     response: Response,
-    if_match: Annotated[str | None, Header()] = None,
+    if_match: Annotated[str | None, Header(max_length=1_000)] = None,
 ) -> PartnerOut:
     """By ref or id. What is published already stays so, whatever the credit limit becomes."""
     known = await service.find_partner(session, ref_or_id=partner)
@@ -89,8 +89,9 @@ def _answer(partner: Partner, response: Response) -> PartnerOut:
     return PartnerOut.of(partner)
 
 
-@router.post("/api-keys", status_code=201)
+@router.post("/api-keys", status_code=201, responses=problems(NotFound))
 async def create_key(body: KeyIn, who: OperatorDep, session: SessionDep, now: NowDep) -> NewKeyOut:
+    """Its answer shows it, and nothing else ever does."""
     new = await keys.create_key(session, actor=who.actor, now=now, **body.model_dump())
     return NewKeyOut.with_key(new.record, new.partner_ref, key=new.key)
 
@@ -243,7 +244,7 @@ async def confirm_merchant(
     return MerchantOut.of(row.acceptor, row.partner_ref)
 
 
-@router.post("/merchants/{merchant_id}/refuse")
+@router.post("/merchants/{merchant_id}/refuse", responses=problems(Conflict, NotFound))
 async def refuse_merchant(
     merchant_id: UUID, body: RefusalIn, who: OperatorDep, session: SessionDep
 ) -> MerchantOut:

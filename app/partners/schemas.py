@@ -48,7 +48,9 @@ class PartnerIn(BaseModel):
 class PartnerChange(BaseModel):
     """What is to change, and nothing else. Null takes the credit limit away, both halves of it."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"name": "Corner Coffee and Cakes"}]}
+    )
 
     name: ShortText | None = None
     credit_limit_minor: int | None = Field(default=None, ge=0, lt=2**63)
@@ -115,7 +117,9 @@ class KeyIn(BaseModel):
 
 
 class RotationIn(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"overlap_hours": 48}]}
+    )
 
     overlap_hours: int = Field(
         default=24, ge=0, le=168, description="how long the old key still works"
@@ -131,9 +135,29 @@ class KeyChange(BaseModel):
     rotation, and for those it was made from.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"rate_limit_per_minute": 600}, {"rate_limit_per_minute": None}]
+        },
+    )
 
     rate_limit_per_minute: RateLimit | None
+
+
+_KEY: dict[str, Any] = {
+    "id": "0198f0c2-7d10-7000-8000-000000000006",
+    "hint": "tb_Zk3vQ",
+    "role": "partner",
+    "partner": "corner-coffee",
+    "created_at": "2026-07-01T09:01:00Z",
+    "expires_at": None,
+    "revoked_at": None,
+    "last_used_at": None,
+    "family_id": "0198f0c2-7d10-7000-8000-00000000000e",
+    "rotated_from": None,
+    "rate_limit_per_minute": None,
+}
 
 
 class KeyOut(BaseModel):
@@ -141,22 +165,7 @@ class KeyOut(BaseModel):
     null where it is the role's own.
     """
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": "0198f0c2-7d10-7000-8000-000000000006",
-                    "hint": "tb_Zk3vQ",
-                    "role": "partner",
-                    "partner": "corner-coffee",
-                    "created_at": "2026-07-01T09:01:00Z",
-                    "expires_at": None,
-                    "revoked_at": None,
-                    "last_used_at": None,
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [_KEY]})
 
     id: UUID
     hint: str
@@ -176,6 +185,10 @@ class KeyOut(BaseModel):
 
 
 class CurrentKeyOut(KeyOut):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{**_KEY, "requests_per_minute": 1200}]}
+    )
+
     requests_per_minute: int | None = Field(
         description="what this key may make, with the others of its family; null: any number"
     )
@@ -191,19 +204,7 @@ class CurrentKeyOut(KeyOut):
 class NewKeyOut(KeyOut):
     model_config = ConfigDict(
         json_schema_extra={
-            "examples": [
-                {
-                    "id": "0198f0c2-7d10-7000-8000-000000000006",
-                    "hint": "tb_Zk3vQ",
-                    "role": "partner",
-                    "partner": "corner-coffee",
-                    "created_at": "2026-07-01T09:01:00Z",
-                    "expires_at": None,
-                    "revoked_at": None,
-                    "last_used_at": None,
-                    "key": "tb_Zk3vQ8d1xTgY5mWb7rJn2cLf9hKp4sVu6aEoR0iX",
-                }
-            ]
+            "examples": [{**_KEY, "key": "tb_Zk3vQ8d1xTgY5mWb7rJn2cLf9hKp4sVu6aEoR0iX"}]
         }
     )
 
@@ -267,7 +268,9 @@ class MerchantIn(AcceptorDetails):
 class MerchantChange(BaseModel):
     """What is to change, and nothing else."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"name": "Corner Coffee, Main Street 7"}]}
+    )
 
     acquirer_id: ExternalId | None = None
     acceptor_id: ExternalId | None = None
@@ -278,7 +281,10 @@ class MerchantChange(BaseModel):
 
 
 class RefusalIn(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"reason": "The name is not the one over the door."}]},
+    )
 
     reason: ShortText = Field(description="which the partner reads")
 
@@ -327,7 +333,23 @@ class AuditEntryOut(BaseModel):
     changed of the subject.
     """
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": 42,
+                    "at": "2026-07-01T10:00:00Z",
+                    "actor": "key:0198f0c2-7d10-7000-8000-00000000000f",
+                    "action": "partner.change",
+                    "subject_kind": "partner",
+                    "subject_id": "0198f0c2-7d10-7000-8000-0000000000a1",
+                    "before": {"name": "Corner Coffee"},
+                    "after": {"name": "Corner Coffee and Cakes"},
+                }
+            ]
+        },
+    )
 
     id: int
     at: datetime

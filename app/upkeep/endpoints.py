@@ -12,6 +12,7 @@ router = APIRouter(prefix="/v1", tags=["test clock"])
 
 @router.get("/test-clock")
 async def get_clock(_who: OperatorDep) -> ClockOut:
+    """The service's present time, and how far it is ahead."""
     return _shown(moving.moment())
 
 

@@ -10,7 +10,9 @@ from app.testclock.service import MOVE_SECONDS_MAX
 class MoveIn(BaseModel):
     """Either of the two."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"advance_seconds": 86400}]}
+    )
 
     advance_seconds: Annotated[StrictInt, Field(ge=1, le=MOVE_SECONDS_MAX)] | None = None
     now: Instant | None = None
@@ -23,5 +25,9 @@ class MoveIn(BaseModel):
 
 
 class ClockOut(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"now": "2026-07-16T12:00:00Z", "offset_seconds": 86400}]}
+    )
+
     now: datetime
     offset_seconds: int

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 import schemathesis
-from pydantic import SecretStr
 from schemathesis.engine import events, from_schema
 from schemathesis.errors import NoLinksFound
 
@@ -17,7 +16,7 @@ from app.kit.db import Sessions
 from tests.document import our_document
 from tests.fuzz import inventing
 from tests.fuzz.world import make_world
-from tests.story import SECRET
+from tests.story import SETTINGS
 from tests.support import MakeKey
 
 SEED = 20260715
@@ -115,7 +114,7 @@ def rounds(document: dict[str, Any], role: str, key: str, *, is_whole: bool) -> 
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"x_consumer_secret": SecretStr(SECRET)})
+    return settings.model_copy(update=SETTINGS)
 
 
 async def test_no_answer_is_other_than_the_document_says(

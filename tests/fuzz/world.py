@@ -41,7 +41,8 @@ async def make_world(
         assert answer.is_success, (name, answer.text)
         if {200, 201} <= operation.statuses and number == 0:
             await story.live(who, operation, example)
-    await attribution.flush(sessions)
+        if name == "take_batch":
+            await attribution.flush(sessions)
     maker = _Maker(document, client, story, keys)
     own_keys = frozenset(await maker.ids("/v1/api-keys"))
     await maker.make_copies()
@@ -58,7 +59,9 @@ class _Maker:
         self._keys = keys
 
     async def make_copies(self) -> None:
-        """Drafts, submitted and live offers; members, places, claims; batches of credits."""
+        """Drafts, submitted and live offers; members, places, claims; batches of credits; where
+        webhooks go, and what went there.
+        """
         member_id = (await self.ids("/v1/members", "issuer"))[0]
         for number in range(COPIES):
             shop = self._example("create_merchant") | {"acceptor_id": f"shop-{number}"}
@@ -87,19 +90,28 @@ class _Maker:
             await self._post("/v1/adjustments", adjustment, "operator")
             if number % 4 == 0:
                 await self._post("/v1/credit-batches", None, "issuer")
+            if number % 2 == 0:
+                endpoint = self._example("create_webhook_endpoint")
+                made = await self._post("/v1/webhook-endpoints", endpoint, "partner")
+                await self._post(f"/v1/webhook-endpoints/{made['id']}/test", None, "partner")
 
     async def known(self) -> dict[str, list[Any]]:
         known: dict[str, list[Any]] = defaultdict(list)
         for operation in self._document.operations.values():
             for parameter in operation.told.get("parameters", ()):
-                if "example" in parameter and parameter["schema"].get("format") != "uuid":
-                    known[parameter["name"]] = [parameter["example"]]
+                example = parameter.get("example")
+                if isinstance(example, str) and parameter["schema"].get("format") != "uuid":
+                    known[parameter["name"]] = [example]
         known["offer_id"] = await self.ids("/v1/offers")
         known["member_id"] = await self.ids("/v1/members", "issuer")
         known["claim_id"] = await self.ids("/v1/claims")
         known["merchant_id"] = await self.ids("/v1/merchants")
         known["batch_id"] = await self.ids("/v1/credit-batches", "issuer")
         known["redemption_id"] = await self.ids("/v1/redemptions")
+        known["endpoint_id"] = await self.ids("/v1/webhook-endpoints")
+        known["endpoint"] = known["endpoint_id"]
+        known["delivery_id"] = await self.ids("/v1/webhook-deliveries")
+        known["url"] = [self._example("create_webhook_endpoint")["url"]]
         for number in range(COPIES):
             spare = await self._post("/v1/api-keys", {"role": "analyst"}, "operator")
             known["key_id"].append(spare["id"])
@@ -126,16 +138,34 @@ class _Maker:
         async for one in self._items("/v1/offers", "operator"):
             by_state[one["state"]].append(one["id"])
         claims = await self.ids("/v1/claims")
+        members = await self.ids("/v1/members", "issuer")
+        endpoints = await self.ids("/v1/webhook-endpoints")
+        places = [
+            one["id"]
+            async for one in self._items("/v1/merchants", "operator")
+            if one["state"] == "proposed"
+        ]
         return {
             "publish_offer": ("offer_id", by_state["draft"][:2]),
             "change_offer": ("offer_id", by_state["draft"][2:]),
-            "approve_offer": ("offer_id", by_state["submitted"]),
+            "approve_offer": ("offer_id", by_state["submitted"][:2]),
+            "refuse_offer": ("offer_id", by_state["submitted"][2:3]),
+            "withdraw_offer": ("offer_id", by_state["submitted"][3:]),
             "announce_offer": ("offer_id", by_state["live"][:1]),
             "pause_offer": ("offer_id", by_state["live"][1:2]),
             "end_offer": ("offer_id", by_state["live"][2:]),
             "resume_offer": ("offer_id", by_state["paused"]),
             "accept_claim": ("claim_id", claims[-6:]),
             "refuse_claim": ("claim_id", claims[2:-6]),
+            "erase_member": ("member_id", members[-4:]),
+            "confirm_merchant": ("merchant_id", places[:2]),
+            "refuse_merchant": ("merchant_id", places[2:5]),
+            "correct_merchant": ("merchant_id", places[5:8]),
+            "withdraw_merchant": ("merchant_id", places[8:]),
+            "change_webhook_endpoint": ("endpoint_id", endpoints[:2]),
+            "send_test_webhook": ("endpoint_id", endpoints[2:4]),
+            "replay_webhook_range": ("endpoint_id", endpoints[2:4]),
+            "delete_webhook_endpoint": ("endpoint_id", endpoints[4:]),
         }
 
     def bodies(self) -> dict[str, Any]:
