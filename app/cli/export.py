@@ -57,7 +57,6 @@ async def _export(what: What, file_format: Format, out: Path | None) -> int:
 
     from app.config import get_settings  # noqa: PLC0415 - `--help` shall not wait for these
     from app.database import open_sessions  # noqa: PLC0415
-    from app.insight import attribution  # noqa: PLC0415
 
     if out is None and sys.stdout.isatty() and file_format == "parquet":
         raise ExportError("parquet is not for a terminal: give --out FILE")
@@ -67,7 +66,6 @@ async def _export(what: What, file_format: Format, out: Path | None) -> int:
         disable=out is None or not console.is_terminal, transient=True,
     )  # fmt: skip
     async with open_sessions(get_settings()) as sessions:
-        await attribution.flush(sessions)
         try:
             with nullcontext(sys.stdout.buffer) if out is None else out.open("wb") as target, shown:
                 return await _write(sessions, what, file_format, target, shown)

@@ -13,8 +13,8 @@ from app.errors import Invalid
 from app.insight import attribution_queries as queries
 from app.insight import cells, cost_queries, filters, rollup
 from app.insight.attribution_queries import Key, Scope
-from app.insight.cells import DIMENSIONS, Cells
-from app.insight.figures import show
+from app.insight.cells import DIMENSIONS, Cell, Cells
+from app.insight.figures import PostFigures, SaleFigures, show
 from app.insight.filters import Dimensions
 from app.insight.rollup import PARTS
 from app.kit.db import DATABASE_ERRORS, Sessions
@@ -126,6 +126,8 @@ async def attribution(session: AsyncSession, asked: Asked) -> Attribution:
         scope = Scope(asked.since, asked.until, one_of)
         found = await cells.read(session, dimensions, scope)
         costs = await _costs(session, asked, dimensions, one_of)
+        # what was read or sent on a day of no posts has cost something all the same
+        found = {key: Cell(PostFigures(), SaleFigures()) for key in costs or ()} | found
     label = await _labels(session, dimensions, found)
     knows_posts = {*dimensions, *one_of}.isdisjoint(PARTS)
     return Attribution(
@@ -212,7 +214,8 @@ async def _costs(
         if all(values[column] in wanted for column, wanted in one_of.items()):
             key = (*(values[name] for name in dimensions), offer.currency)
             spent = row.replies_microusd + row.posts_read * asked.read_price_microusd
-            costs[key] = costs.get(key, 0) + spent
+            if spent:
+                costs[key] = costs.get(key, 0) + spent
     return costs
 
 

@@ -21,8 +21,8 @@ Key = tuple[Any, ...]
 
 
 class Scope(NamedTuple):
-    """Days are UTC, both included. `one_of`: for a column, the values to keep. `to_partner`: who is
-    told no minutes from a post.
+    """Days are UTC, both included. `one_of`: for a column, the values to keep. `to_partner`: whose
+    role reads no time of a post.
     """
 
     since: date | None

@@ -127,7 +127,7 @@ def suppress(cells: Cells) -> Cells:
     return {
         key: Cell(
             posts=posts[key]._replace(reach=two_digits(posts[key].reach)) if key in posts else None,
-            sales=sales.get(key),
+            sales=sales[key]._replace(delays=None) if key in sales else None,
         )
         for key in cells
     }

@@ -3,7 +3,8 @@ nothing, and for a partner it tells of nobody (ADR 20).
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime, time, timedelta
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
@@ -12,7 +13,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.config import Settings
-from app.errors import NotFound
+from app.errors import NotFound, TooManyRequests
 from app.insight import dry_run_queries as queries
 from app.insight import replay
 from app.insight.dry_run_figures import blurred, exact
@@ -29,6 +30,7 @@ from app.posts.decisions import Limits
 
 DAYS_MAX = 30
 ROWS_MAX = 50_000  # decisions, and purchases: the newest are taken
+RETRY_SECONDS = 5
 AT_A_TIME_MAX = 2  # a process; each may take 200 MB and some seconds of a core
 
 PostsFrom = Literal["this_hashtag", "partner_offers", "none"]
@@ -54,7 +56,8 @@ CUT = "There was more than can be taken at once: the newest posts and purchases 
 
 NO_CAPS = Counter(None, 0, None, 0)
 
-_places = asyncio.Semaphore(AT_A_TIME_MAX)
+places = asyncio.Semaphore(AT_A_TIME_MAX)
+_asking: set[UUID] = set()  # partners: one at a time for each, so that none has all the places
 
 
 class Wanted(NamedTuple):
@@ -83,13 +86,30 @@ async def dry_run(
     sessions: Sessions, *, wanted: Wanted, settings: Settings, now: datetime
 ) -> dict[str, Any]:
     """Reads in a transaction of its own, which is over before anything is reckoned. Raises NotFound
-    for an offer that is not the asking partner's, and Invalid for terms that it may not have.
+    for an offer that is not the asking partner's, Invalid for terms that it may not have, and
+    TooManyRequests for a partner whose dry run before is not over.
     """
-    async with _places:
+    async with _place(wanted.partner_id), places:
         async with sessions() as session:
             await queries.begin_snapshot(session)
             material = await _read(session, wanted, now)
         return await asyncio.to_thread(_reckon, material, wanted, settings, now)
+
+
+@asynccontextmanager
+async def _place(partner_id: UUID | None) -> AsyncIterator[None]:
+    if partner_id is None:
+        yield
+        return
+    if partner_id in _asking:
+        raise TooManyRequests(
+            "a dry run of yours is under way: one at a time", retry_seconds=RETRY_SECONDS
+        )
+    _asking.add(partner_id)
+    try:
+        yield
+    finally:
+        _asking.remove(partner_id)
 
 
 async def _read(session: AsyncSession, wanted: Wanted, now: datetime) -> Material:

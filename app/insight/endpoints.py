@@ -55,7 +55,11 @@ async def get_attribution(
     principal: Analyst,
     settings: SettingsDep,
     wanted: Annotated[Dimensions, Depends(get_dimensions)],
-    group_by: Annotated[str, Query(max_length=200, description="joined by commas")] = "offer",
+    group_by: Annotated[
+        str,
+        Query(max_length=200, description="joined by commas"),
+        AfterValidator(is_no_card_number),
+    ] = "offer",
     since: Annotated[date | None, Query(description="the first day, of UTC")] = None,
     until: Annotated[date | None, Query(description="the last day, of UTC")] = None,
     costs: Annotated[bool, Query(description="what X has cost as well; it takes longer")] = False,

@@ -2,7 +2,7 @@
 more as it takes so that no small one is what is left when the others are taken from a sum.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from itertools import combinations
 from typing import TypeVar
 
@@ -20,32 +20,37 @@ def withheld(sizes: Mapping[Key, int]) -> set[Key]:
     must be withheld, which together are GROUP_MIN, or none; until it is so, the smallest of those
     that are shown is withheld with them.
     """
-    hidden = {key for key, size in sizes.items() if size < GROUP_MIN}
     dimensions = len(next(iter(sizes), ())) - 1
-    sums = [
-        (*kept, dimensions)
-        for number in range(dimensions)
-        for kept in combinations(range(dimensions), number)
-    ]
-    while more := {key for kept in sums for key in _exposed(sizes, hidden, kept)}:
-        hidden |= more
+    sums: dict[Hashable, list[Key]] = {}
+    sums_of: dict[Key, list[Hashable]] = {}
+    for key in sorted(sizes, key=lambda key: (sizes[key], str(key))):
+        sums_of[key] = [
+            tuple((place, key[place]) for place in (*kept, dimensions))
+            for number in range(dimensions)
+            for kept in combinations(range(dimensions), number)
+        ]
+        for one in sums_of[key]:
+            sums.setdefault(one, []).append(key)
+    hidden = {key for key, size in sizes.items() if size < GROUP_MIN}
+    doubtful = [*sums]
+    while doubtful:
+        exposed = _exposed(sums[doubtful.pop()], sizes, hidden)
+        if exposed is not None:
+            hidden.add(exposed)
+            doubtful.extend(sums_of[exposed])
     return hidden
 
 
-def _exposed(sizes: Mapping[Key, int], hidden: set[Key], kept: tuple[int, ...]) -> set[Key]:
-    """Of every sum over the groups that have the `kept` dimensions in common and that withholds too
-    little, the smallest group that is shown.
+def _exposed(keys: Iterable[Key], sizes: Mapping[Key, int], hidden: Collection[Key]) -> Key | None:
+    """Of a sum that withholds too little, the smallest group that is shown. Its keys are in order
+    of their size.
     """
-    withheld_of: dict[tuple[Hashable, ...], list[int]] = {}
-    smallest: dict[tuple[Hashable, ...], Key] = {}
-    for key, size in sizes.items():
-        of = tuple(key[place] for place in kept)
+    groups, size, smallest = 0, 0, None
+    for key in keys:
         if key in hidden:
-            withheld_of.setdefault(of, []).append(size)
-        elif of not in smallest or (size, str(key)) < (sizes[smallest[of]], str(smallest[of])):
-            smallest[of] = key
-    return {
-        smallest[of]
-        for of, found in withheld_of.items()
-        if (len(found) < 2 or sum(found) < GROUP_MIN) and of in smallest  # noqa: PLR2004
-    }
+            groups, size = groups + 1, size + sizes[key]
+            if groups > 1 and size >= GROUP_MIN:
+                return None
+        elif smallest is None:
+            smallest = key
+    return smallest if groups else None

@@ -40,11 +40,12 @@ def upgrade() -> None:
     )
     op.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON erased_names TO tagback_engine")
     # Consents are append-only; those of somebody who is erased prove nothing any more. It runs as
-    # the owner, since the engine has no right to delete them.
+    # the owner, since the engine has no right to delete them; a temporary table of the engine's,
+    # which names would mean first, does not tell it who is erased.
     op.execute(
         """
         CREATE FUNCTION erase_consents(erased uuid) RETURNS void
-        LANGUAGE sql SECURITY DEFINER SET search_path = public AS $$
+        LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
             DELETE FROM consents WHERE member_id = erased
                 AND EXISTS (SELECT FROM members WHERE id = erased AND erased_at IS NOT NULL)
         $$

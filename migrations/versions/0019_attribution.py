@@ -23,7 +23,7 @@ THIS_PARTNER = "nullif(current_setting('tagback.partner_id', true), '')::uuid"
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     _make_pseudonyms()
-    op.execute("DELETE FROM sales")
+    op.execute("TRUNCATE sales, redemption_changes")
     op.add_column("sales", sa.Column("reason", sa.Text(), nullable=True))
     # of one post it tells who its author is; nobody reads it, and a removed post's stayed
     op.drop_column("sales", "reach")
@@ -39,7 +39,6 @@ def upgrade() -> None:
             "at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False
         ),
     )
-    op.execute("DELETE FROM redemption_changes")
     # the job follows every redemption again, and fills what is empty now
     op.execute(
         "INSERT INTO redemption_changes (redemption_id, at) "
@@ -211,8 +210,7 @@ def downgrade() -> None:
     op.add_column("sales", sa.Column("reach", sa.Integer(), nullable=True))
     op.execute("DROP FUNCTION buyer_pseudonym(uuid, uuid)")
     op.drop_table("pseudonym_secrets")
-    op.execute("DELETE FROM sales")
-    op.execute("DELETE FROM redemption_changes")
+    op.execute("TRUNCATE sales, redemption_changes")
     op.execute(
         "INSERT INTO redemption_changes (redemption_id) SELECT id FROM redemptions ORDER BY id"
     )

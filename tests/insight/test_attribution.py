@@ -240,6 +240,17 @@ class TestGroups:
         } == {"soup": 10_000, "tea": 0}
         assert [row["x_cost_microusd"] for row in await read(sessions, "day", **price)] == [None]
 
+    async def test_cost_what_was_read_on_a_day_without_a_post_of_its_own(
+        self, sessions: Sessions, settings: Settings, loaded: list[str]
+    ) -> None:
+        late = make_post(loaded[0], "tea", posted_at=NOW - timedelta(days=1))
+        await Enroller(sessions, settings).enrol(
+            [late], source="x:activity", now=NOW + timedelta(days=1)
+        )
+        tomorrow = {"since": NOW.date() + timedelta(days=1), "read_price_microusd": 5_000}
+        (row,) = await read(sessions, "offer", **tomorrow)
+        assert (row["offer"], row["posts"], row["x_cost_microusd"]) == ("tea", 0, 5_000)
+
     @pytest.mark.parametrize(
         "asked",
         [
@@ -362,6 +373,8 @@ class TestOverHttp:
         self, client: httpx.AsyncClient, make_key: MakeKey
     ) -> None:
         headers = {"Authorization": f"Bearer {await make_key('analyst')}"}
+        answer = await client.get("/v1/attribution?group_by=4111111111111111", headers=headers)
+        assert "4111" not in answer.text
         answer = await client.get("/v1/attribution?group_by=colour", headers=headers)
         assert answer.status_code == 422
         assert "'colour'" in answer.json()["detail"]

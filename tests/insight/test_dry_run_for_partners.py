@@ -1,7 +1,9 @@
 """What a partner is told of a dry run: of groups, and nothing of one person, however it asks."""
 
+import asyncio
 import json
 from collections import Counter
+from collections.abc import Coroutine
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
@@ -11,7 +13,8 @@ import httpx
 import pytest
 
 from app.config import Settings
-from app.insight import dry_run_figures
+from app.errors import NotFound, TooManyRequests
+from app.insight import dry_run, dry_run_figures
 from app.insight.dry_run import OF_ALL_POSTS
 from app.insight.replay import Bought, Decided
 from app.insight.suppression import GROUP_MIN
@@ -19,6 +22,7 @@ from app.kit.clock import now as clock_now
 from app.kit.db import Sessions
 from app.kit.ids import new_id
 from app.offers.queries import NewCoupon
+from app.offers.schemas import OfferChange
 from app.partners import service as partners
 from app.posts.enrol import Enroller
 from app.redemptions.service import record_committed
@@ -119,6 +123,29 @@ class TestFigures:
         for one, next_one in pairwise(shown):
             same = one["coupons"] == next_one["coupons"]
             assert (one["sales_minor"] == next_one["sales_minor"]) == same
+
+
+class TestADryRun:
+    async def test_of_a_partner_is_one_at_a_time(
+        self, sessions: Sessions, settings: Settings
+    ) -> None:
+        """So that the others find a place."""
+        owner, other = new_id(), new_id()
+
+        def ask(partner_id: UUID) -> Coroutine[Any, Any, dict[str, Any]]:
+            wanted = dry_run.Wanted(new_id(), OfferChange(), 30, partner_id)
+            return dry_run.dry_run(sessions, wanted=wanted, settings=settings, now=NOW)
+
+        async with dry_run.places, dry_run.places:
+            waiting = [asyncio.create_task(ask(one)) for one in (owner, other)]
+            await asyncio.sleep(0)
+            with pytest.raises(TooManyRequests):
+                await asyncio.wait_for(ask(owner), timeout=10)
+        for one in waiting:
+            with pytest.raises(NotFound):
+                await one
+        with pytest.raises(NotFound):
+            await ask(owner)
 
 
 class Scene:

@@ -64,6 +64,12 @@ class TestWithheld:
         sizes = {(*cell, "USD"): 50 for cell in product("ab", "xy")} | {("a", "x", "USD"): 3}
         assert withheld(sizes) == set(sizes)
 
+    def test_goes_on_along_a_chain(self) -> None:
+        """Each offer runs for two weeks, and a week has two: one small group tells the next."""
+        chain = {(f"offer {n // 2}", f"week {(n + 1) // 2}", "USD"): 50 + n for n in range(400)}
+        first = next(iter(chain))
+        assert withheld(chain | {first: 3}) == set(chain)
+
     def test_keeps_currencies_apart(self) -> None:
         sizes = {("a", "USD"): 3, ("a", "EUR"): 40, ("b", "EUR"): 50}
         assert withheld(sizes) == {("a", "USD")}

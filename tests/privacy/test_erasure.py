@@ -219,6 +219,19 @@ class TestErasure:
             await session.execute(text("SELECT erase_consents(:id)"), {"id": ann.member_id})
         assert await rows(sessions, "SELECT count(*) > 0 FROM consents") == [(True,)]
 
+    async def test_of_consents_is_of_who_is_erased_whatever_the_engine_says(
+        self, sessions: Sessions, ann: Person
+    ) -> None:
+        async with sessions() as session:
+            await session.execute(text("CREATE TEMP TABLE members (id uuid, erased_at date)"))
+            await session.execute(text("GRANT SELECT ON members TO PUBLIC"))
+            await session.execute(
+                text("INSERT INTO members VALUES (:id, now())"), {"id": ann.member_id}
+            )
+            await session.execute(text("SELECT erase_consents(:id)"), {"id": ann.member_id})
+            left = text("SELECT count(*) > 0 FROM consents WHERE member_id = :id")
+            assert await session.scalar(left, {"id": ann.member_id})
+
 
 class TestWhoIsErased:
     async def test_is_not_brought_back_by_an_older_line(
