@@ -28,6 +28,7 @@ from app.kit.logs import configure_logs
 from app.ledger import endpoints as ledger
 from app.members import endpoints as members
 from app.notifications import endpoints as notifications
+from app.notifications.bodies import webhooks
 from app.offers import endpoints as offers
 from app.openapi import document
 from app.partners import endpoints as partners
@@ -85,7 +86,13 @@ def create_app(
         lifespan=lifespan,
     )
     routers = (*ROUTERS, upkeep.router) if settings.test_clock else ROUTERS
-    told = partial(document, routers, title=settings.programme_name, version=__version__)
+    told = partial(
+        document,
+        routers,
+        webhooks=webhooks(),
+        title=settings.programme_name,
+        version=__version__,
+    )
     app.openapi = cache(told)  # type: ignore[method-assign]
     app.state.settings = settings
     app.state.sessions = sessions

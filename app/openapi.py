@@ -4,7 +4,7 @@ route names the others itself: `responses=problems(NotFound, Conflict)`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import APIRouter
 from fastapi.dependencies.models import Dependant
@@ -18,6 +18,14 @@ from app.kit.http import PROBLEM, PROBLEM_SCHEMA
 Schema = dict[str, Any]
 Document = dict[str, Any]
 Responses = dict[int | str, dict[str, Any]]
+
+
+class Webhooks(NamedTuple):
+    """`items` by type of event, and the `schemas` that they refer to by name."""
+
+    items: Mapping[str, Schema]
+    schemas: Mapping[str, Schema]
+
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
@@ -107,6 +115,7 @@ _PROBLEMS: Mapping[int, tuple[str, str]] = {
     409: ("Conflict", "The state of things does not allow it; `code` tells what of it."),
     412: ("PreconditionFailed", "It has changed meanwhile: read it again."),
     413: ("BodyTooLarge", "The body is larger than the service takes."),
+    414: ("AddressTooLong", "The address, with all its values, is longer than the service takes."),
     422: (
         "Invalid",
         "Understood, and it cannot be done as it stands. `errors` points to each failure.",
@@ -167,7 +176,13 @@ def lines(schema: Schema, description: str) -> Schema:
     return {NDJSON: {"schema": {"type": "array", "items": schema, "description": description}}}
 
 
-def document(routers: Sequence[APIRouter], *, title: str, version: str) -> Document:
+def document(
+    routers: Sequence[APIRouter],
+    *,
+    webhooks: Webhooks,
+    title: str,
+    version: str,
+) -> Document:
     routes = [
         route
         for router in routers
@@ -183,6 +198,8 @@ def document(routers: Sequence[APIRouter], *, title: str, version: str) -> Docum
         tags=[{"name": name, "description": text} for name, text in _TAGS.items() if name in used],
         routes=routes,
     )
+    given["webhooks"] = webhooks.items
+    given["components"]["schemas"] |= webhooks.schemas
     found: Document = _mended(given, given["components"]["schemas"])
     components = found["components"]
     components["responses"] = {
@@ -290,6 +307,7 @@ def _complete(operation: Schema, route: APIRoute) -> None:
         401: has_key,
         403: roles is not None,
         413: is_read,
+        414: any(_takes_several(parameter) for parameter in parameters),
         422: route.body_field is not None or "parameters" in operation,
         429: has_key,
         500: True,
@@ -323,13 +341,16 @@ def _told(responses: Schema, headers: Sequence[str]) -> Schema:
     return told
 
 
+def _takes_several(parameter: Schema) -> bool:
+    return bool(parameter["schema"].get("type") == "array")
+
+
 def _describe(parameter: Schema) -> None:
     description, example = _PARAMETERS.get(parameter["name"].lower(), (None, None))
     if description is not None:
         parameter.setdefault("description", description)
     if example is not None:
-        is_several = parameter["schema"].get("type") == "array"
-        parameter.setdefault("example", [example] if is_several else example)
+        parameter.setdefault("example", [example] if _takes_several(parameter) else example)
 
 
 def _link(found: Document) -> None:

@@ -9,6 +9,7 @@ import httpx
 from jsonschema import Draft202012Validator, FormatChecker
 
 from app.main import ROUTERS
+from app.notifications.bodies import webhooks
 from app.openapi import document
 from app.upkeep import endpoints as upkeep
 
@@ -68,6 +69,14 @@ class Document:
         ((media_type, told),) = operation.told["requestBody"]["content"].items()
         return media_type, told["schema"]
 
+    def webhook_faults(self, body: Schema) -> list[str]:
+        """Of a body that a partner's server is sent; a field that is not told is one as well."""
+        told = self.told["webhooks"][body["type"]]["post"]
+        schema = self.resolve(self.body_of(Operation("POST", "", told))[1])
+        data = self.resolve(schema["properties"]["data"])
+        untold = body["data"].keys() - data["properties"].keys()
+        return [*self.faults(schema, body), *(f"$.data.{name} is not told" for name in untold)]
+
     def request_examples(self, operation: Operation) -> list[Any]:
         body = self.body_of(operation)
         return [None] if body is None else self.examples(*body)
@@ -99,7 +108,7 @@ class Document:
 @cache
 def our_document(*, test_clock: bool = False) -> Document:
     routers = (*ROUTERS, upkeep.router) if test_clock else ROUTERS
-    told = document(routers, title="Tagback", version="0")
+    told = document(routers, webhooks=webhooks(), title="Tagback", version="0")
     return Document(json.loads(json.dumps(told)))
 
 

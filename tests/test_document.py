@@ -8,6 +8,7 @@ import pytest
 from app.config import Settings
 from app.insight import attribution
 from app.kit.db import Sessions
+from app.notifications.domain import EVENTS, TEST
 from tests.document import NDJSON, Document, our_document
 from tests.story import SETTINGS, STORY, Story
 from tests.support import MakeKey
@@ -29,6 +30,12 @@ def settings(settings: Settings) -> Settings:
 @pytest.fixture(params=[False, True], ids=["usual", "with-test-clock"])
 def document(request: pytest.FixtureRequest) -> Document:
     return our_document(test_clock=request.param)
+
+
+def sent(delivery: dict[str, Any]) -> dict[str, Any]:
+    """Its body."""
+    own = {name: delivery[name] for name in ("subject", "sequence", "data")}
+    return {"type": delivery["event"], "timestamp": delivery["created_at"], **own}
 
 
 class TestExamples:
@@ -99,6 +106,11 @@ class TestExamples:
                 assert document.answer_faults(operation, again) == [], (name, again.text)
             if name == "take_batch":
                 await attribution.flush(sessions)
+            if name == "list_webhook_deliveries":
+                told = [sent(delivery) for delivery in answer.json()["items"]]
+                assert [document.webhook_faults(body) for body in told] == [[]] * len(told)
+                kinds = {body["type"] for body in told}
+                assert {"coupon.loaded", "redemption.earned", "webhook.test"} <= kinds
 
 
 class TestDocument:
@@ -112,6 +124,9 @@ class TestDocument:
                 assert parameter.get("description"), (operation.name, parameter["name"])
                 if "example" in parameter:
                     assert document.faults(parameter["schema"], parameter["example"]) == []
+
+    def test_every_event_is_described(self, document: Document) -> None:
+        assert document.told["webhooks"].keys() == {*EVENTS, TEST}
 
     def test_every_tag_is_used(self, document: Document) -> None:
         used = {tag for one in document.operations.values() for tag in one.told["tags"]}

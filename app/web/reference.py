@@ -100,7 +100,7 @@ def _answer(document: Schema, status: str, told: Schema) -> Answer:
     example = None
     if status < "300":
         for media_type, content in told.get("content", {}).items():
-            example = _example(document, media_type, content["schema"])
+            example = _example(document, media_type, content["schema"]) or example
     return Answer(status, told["description"], example)
 
 

@@ -12,7 +12,7 @@ from tests.document import Document
 from tests.story import STORY, Story
 
 # Of each kind: what is asked for may end it.
-COPIES = 12
+COPIES = 16
 
 
 class World(NamedTuple):
@@ -148,8 +148,8 @@ class _Maker:
         return {
             "publish_offer": ("offer_id", by_state["draft"][:2]),
             "change_offer": ("offer_id", by_state["draft"][2:]),
-            "approve_offer": ("offer_id", by_state["submitted"][:2]),
-            "refuse_offer": ("offer_id", by_state["submitted"][2:3]),
+            "approve_offer": ("offer_id", by_state["submitted"][:1]),
+            "refuse_offer": ("offer_id", by_state["submitted"][1:3]),
             "withdraw_offer": ("offer_id", by_state["submitted"][3:]),
             "announce_offer": ("offer_id", by_state["live"][:1]),
             "pause_offer": ("offer_id", by_state["live"][1:2]),
