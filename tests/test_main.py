@@ -101,6 +101,14 @@ class TestProblems:
         answer = await client.put("/v1/partners")
         assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST")
 
+    async def test_a_name_is_not_taken_for_an_id_of_other_methods(
+        self, client: httpx.AsyncClient, make_key: MakeKey
+    ) -> None:
+        headers = {"Authorization": f"Bearer {await make_key('operator')}"}
+        for method in ("PATCH", "DELETE"):
+            answer = await client.request(method, "/v1/api-keys/current", headers=headers)
+            assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
+
     async def test_of_json_that_is_none_say_so(
         self, client: httpx.AsyncClient, make_key: MakeKey
     ) -> None:

@@ -123,7 +123,8 @@ async def get_current_key(
     )
 
 
-@router.patch("/api-keys/{key_id}", responses=problems(Conflict, NotFound))
+# by the looks of an id: `current`, above, is none
+@router.patch("/api-keys/{key_id:uuid}", responses=problems(Conflict, NotFound))
 async def change_key(
     key_id: UUID, body: KeyChange, who: OperatorDep, session: SessionDep
 ) -> KeyOut:
@@ -162,7 +163,7 @@ async def rotate_key(
     return NewKeyOut.with_key(new.record, new.partner_ref, key=new.key)
 
 
-@router.delete("/api-keys/{key_id}", status_code=204, responses=problems(Conflict, NotFound))
+@router.delete("/api-keys/{key_id:uuid}", status_code=204, responses=problems(Conflict, NotFound))
 async def revoke_key(key_id: UUID, who: OperatorDep, session: SessionDep, now: NowDep) -> None:
     """It is refused from the next request on; what was revoked already stays so. The last operator
     key that works is revoked by the command line alone.
