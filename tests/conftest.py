@@ -267,10 +267,10 @@ async def start_x(settings: Settings) -> AsyncIterator[StartX]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How long the proofs go on; the defaults are for every day."""
-    parser.addoption("--examples", type=int, default=100, help="stories of the state machine")
-    parser.addoption("--kills", type=int, default=8, help="processes killed")
-    parser.addoption("--posts", type=int, default=400, help="posts of a run with faults")
-    parser.addoption("--faults", type=int, default=12, help="faults of X in that run")
+    parser.addoption("--examples", type=int, default=50, help="stories of the state machine")
+    parser.addoption("--kills", type=int, default=5, help="processes killed")
+    parser.addoption("--posts", type=int, default=300, help="posts of a run with faults")
+    parser.addoption("--faults", type=int, default=8, help="faults of X in that run")
     parser.addoption("--cases", type=int, default=100, help="requests made up from the document")
     parser.addoption("--rounds", type=int, default=1, help="rounds of each race")
     parser.addoption("--confirmations", type=int, default=130, help="due at once")

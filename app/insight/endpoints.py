@@ -90,7 +90,7 @@ async def get_performance(
 ) -> PerformanceOut:
     """What an offer's posts became, what is left of its caps, what it sold, and how near it is to
     its objective. The figures are a few seconds old at most. A partner is shown null for groups
-    under ten.
+    under ten, and whole tens of posts.
     """
     found = await performance(
         session, offer_id=offer_id, now=now, to_partner=principal.partner_id is not None

@@ -20,7 +20,9 @@ async def performance(
     session: AsyncSession, *, offer_id: UUID, now: datetime, to_partner: bool
 ) -> dict[str, Any]:
     """Days are UTC, as in attribution. A partner is shown no figure of fewer than GROUP_MIN posts
-    or redemptions; its offer's own counters it sees as they are. Raises NotFound.
+    or redemptions; its offer's own counters it sees as they are. Of what became of posts it is told
+    whole tens: an exact number, asked for again and again, would tell of each public post whether
+    its author is somebody with a card. Raises NotFound.
     """
     offer, version, counter = await offers.get(session, offer_id=offer_id)
     objective = None if offer.objective is None else Objective(**offer.objective)
@@ -40,7 +42,7 @@ async def performance(
         "hashtag": offer.hashtag,
         "state": offers.shown_state(offer, now),
         "currency": offer.currency,
-        "outcomes": {row.outcome: row.posts if row.posts >= group_min else None for row in posts},
+        "outcomes": {row.outcome: _shown(row.posts, group_min) for row in posts},
         "coupons_loaded": counter.coupons_loaded,
         "coupons_max": counter.coupons_max,
         "coupons_left": _left(counter.coupons_max, counter.coupons_loaded),
@@ -49,6 +51,10 @@ async def performance(
         **{name: getattr(sales, name) if shows_sales else None for name in queries.SALES},
         "objective": progress,
     }
+
+
+def _shown(posts: int, group_min: int) -> int | None:
+    return posts // group_min * group_min or None if group_min else posts
 
 
 def _left(most: int | None, taken: int) -> int | None:

@@ -110,6 +110,10 @@ class TestPerformance:
         enough = await read(sessions, offer_id, to_partner=True)
         assert enough["outcomes"] == {"loaded": most}
         assert enough["sales_minor"] == enough["objective"]["reached"] == most * 2_000
+        # the next post is public: its outcome is not
+        await sell(sessions, settings, 1)
+        assert (await read(sessions, offer_id, to_partner=True))["outcomes"] == enough["outcomes"]
+        assert (await read(sessions, offer_id))["outcomes"] == {"loaded": most + 1}
 
     async def test_shows_a_partner_its_coupons_on_the_way_to_its_objective(
         self, sessions: Sessions, settings: Settings
